@@ -1,0 +1,3 @@
+//! The demo container: a web server that shows the machine's status
+
+fn main() {}

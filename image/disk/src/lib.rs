@@ -1,0 +1,1 @@
+//! Bootable media: UKI, FAT, disk layout, qcow2

@@ -1,0 +1,1 @@
+//! Writes a file tree as an uncompressed EROFS image

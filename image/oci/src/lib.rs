@@ -1,0 +1,1 @@
+//! OCI and Docker images, from directories, archives and registries, as a file tree

@@ -1,0 +1,3 @@
+//! The berth command: images and a TOML file in, a bootable machine out
+
+fn main() {}

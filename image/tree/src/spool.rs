@@ -1,0 +1,170 @@
+//! The spool: the data of all files, appended once, read back by position.
+
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+
+use sha2::{Digest, Sha256};
+
+/// Where the bytes of one regular file are, and what they hash to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Content {
+    /// Byte offset in the spool.
+    pub offset: u64,
+    /// Length in bytes.
+    pub len: u64,
+    /// SHA-256 of the bytes; equal files are stored once.
+    pub sha256: [u8; 32],
+}
+
+/// An unlinked temporary file that holds the data of every file of a build.
+#[derive(Debug)]
+pub struct Spool {
+    file: File,
+    end: u64,
+    seen: std::collections::HashMap<[u8; 32], Content>,
+}
+
+impl Spool {
+    /// Makes an empty spool in `dir`, the directory whose disk should carry the data.
+    ///
+    /// # Errors
+    /// When no temporary file can be made there.
+    pub fn new_in(dir: &Path) -> io::Result<Self> {
+        Ok(Self {
+            file: tempfile::tempfile_in(dir)?,
+            end: 0,
+            seen: std::collections::HashMap::new(),
+        })
+    }
+
+    /// Starts a file's data; [`SpoolWriter::finish`] ends it.
+    pub fn writer(&mut self) -> SpoolWriter<'_> {
+        SpoolWriter {
+            start: self.end,
+            buffer: Vec::with_capacity(64 * 1024),
+            written: 0,
+            hash: Sha256::new(),
+            spool: self,
+        }
+    }
+
+    /// Stores `bytes` as one file's data.
+    ///
+    /// # Errors
+    /// When the spool cannot be written.
+    pub fn store(&mut self, bytes: &[u8]) -> io::Result<Content> {
+        let mut writer = self.writer();
+        writer.write_all(bytes)?;
+        writer.finish()
+    }
+
+    /// Stores all that `reader` yields as one file's data.
+    ///
+    /// # Errors
+    /// When `reader` or the spool fails.
+    pub fn store_from(&mut self, reader: &mut dyn Read) -> io::Result<Content> {
+        let mut writer = self.writer();
+        io::copy(reader, &mut writer)?;
+        writer.finish()
+    }
+
+    /// Reads `content` whole. For small files (configuration, passwd); data is streamed with
+    /// [`Spool::read_at`].
+    ///
+    /// # Errors
+    /// When the spool cannot be read.
+    pub fn read(&self, content: &Content) -> io::Result<Vec<u8>> {
+        let len = usize::try_from(content.len).map_err(io::Error::other)?;
+        let mut bytes = vec![0; len];
+        self.file.read_exact_at(&mut bytes, content.offset)?;
+        Ok(bytes)
+    }
+
+    /// Fills `buffer` from `content`, starting `skip` bytes into it.
+    ///
+    /// # Errors
+    /// When the spool cannot be read or `content` ends before `buffer` is full.
+    pub fn read_at(&self, content: &Content, skip: u64, buffer: &mut [u8]) -> io::Result<()> {
+        let end = skip.checked_add(buffer.len() as u64);
+        if end.is_none_or(|end| end > content.len) {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        self.file.read_exact_at(buffer, content.offset + skip)
+    }
+}
+
+/// Appends one file's data to the spool. Dropped without [`SpoolWriter::finish`], what was
+/// written is overwritten by the next file.
+#[derive(Debug)]
+pub struct SpoolWriter<'a> {
+    spool: &'a mut Spool,
+    start: u64,
+    written: u64,
+    buffer: Vec<u8>,
+    hash: Sha256,
+}
+
+impl SpoolWriter<'_> {
+    /// Ends the file. Data that an earlier file has already is not kept twice.
+    ///
+    /// # Errors
+    /// When the spool cannot be written.
+    pub fn finish(mut self) -> io::Result<Content> {
+        self.flush()?;
+        let sha256: [u8; 32] = std::mem::take(&mut self.hash).finalize().into();
+        if let Some(known) = self.spool.seen.get(&sha256) {
+            return Ok(*known);
+        }
+        let content = Content {
+            offset: self.start,
+            len: self.written,
+            sha256,
+        };
+        self.spool.end = self.start + self.written;
+        self.spool.seen.insert(sha256, content);
+        Ok(content)
+    }
+}
+
+impl Write for SpoolWriter<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.hash.update(bytes);
+        self.buffer.extend_from_slice(bytes);
+        if self.buffer.len() >= 64 * 1024 {
+            self.flush()?;
+        }
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        let at = self.start + self.written;
+        self.spool.file.write_all_at(&self.buffer, at)?;
+        self.written += self.buffer.len() as u64;
+        self.buffer.clear();
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn equal_data_is_stored_once_and_read_back() {
+        let mut spool = Spool::new_in(&std::env::temp_dir()).expect("spool");
+        let big = vec![7u8; 200_000];
+        let first = spool.store(&big).expect("store");
+        let second = spool.store_from(&mut &big[..]).expect("store again");
+        let other = spool.store(b"other").expect("store other");
+        assert_eq!(first, second);
+        assert_eq!(other.offset, 200_000);
+        assert_eq!(spool.read(&first).expect("read"), big);
+        assert_eq!(spool.read(&other).expect("read"), b"other");
+        let mut part = [0; 3];
+        spool.read_at(&other, 2, &mut part).expect("part");
+        assert_eq!(&part, b"her");
+        assert!(spool.read_at(&other, 3, &mut part).is_err());
+    }
+}

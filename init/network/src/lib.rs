@@ -1,0 +1,1 @@
+//! The network agent: DHCP, addresses, routes, DNS

@@ -1,0 +1,1 @@
+//! Configures and builds the kernel from fragments, each symbol with its reason

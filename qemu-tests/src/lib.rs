@@ -1,0 +1,1 @@
+//! Boots machines in QEMU and checks what Berth promises

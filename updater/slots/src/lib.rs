@@ -1,0 +1,1 @@
+//! What a disk of Berth holds: GPT, slots, dm-verity
