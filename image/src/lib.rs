@@ -1,0 +1,7 @@
+//! What the `berth` command is made of: the configuration, the build, the run.
+//!
+//! A library so that tests and tools can use the parts; the command itself is `main.rs`.
+
+mod capabilities;
+pub mod config;
+mod signals;
