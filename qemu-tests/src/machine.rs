@@ -1,0 +1,491 @@
+//! A machine: what it is made of ([`Builder`]) and what can be done to it while it runs
+//! ([`Machine`]).
+//!
+//! Disks are never written: each gets an overlay of its own. Guest ports are forwarded from free
+//! ports that the operating system picks. QEMU is ended when the machine is dropped, and by the
+//! kernel when the test process ends in any other way.
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+use tempfile::TempDir;
+
+use crate::turn::Turn;
+use crate::{Artifacts, Console, Error, accelerator, http, monitor::Monitor, process};
+
+/// Where distributions keep the UEFI firmware (code, variables), most wanted first.
+const FIRMWARE: [(&str, &str); 4] = [
+    (
+        "/usr/share/OVMF/OVMF_CODE_4M.fd",
+        "/usr/share/OVMF/OVMF_VARS_4M.fd",
+    ),
+    (
+        "/usr/share/OVMF/OVMF_CODE.fd",
+        "/usr/share/OVMF/OVMF_VARS.fd",
+    ),
+    (
+        "/usr/share/edk2/x64/OVMF_CODE.4m.fd",
+        "/usr/share/edk2/x64/OVMF_VARS.4m.fd",
+    ),
+    (
+        "/usr/share/edk2/ovmf/OVMF_CODE.fd",
+        "/usr/share/edk2/ovmf/OVMF_VARS.fd",
+    ),
+];
+/// Pause between two looks at whether QEMU has ended.
+const PAUSE: Duration = Duration::from_millis(20);
+
+/// How a machine starts.
+#[derive(Clone, Debug)]
+enum Boot {
+    /// SeaBIOS.
+    Bios,
+    /// OVMF with variables of its own.
+    Uefi,
+    /// QEMU loads the kernel.
+    Direct {
+        kernel: PathBuf,
+        initrd: Option<PathBuf>,
+        command_line: String,
+    },
+}
+
+/// A disk: an image that stays as it is, under an overlay.
+#[derive(Clone, Debug)]
+pub struct Disk {
+    image: PathBuf,
+    size: Option<u64>,
+}
+
+impl Disk {
+    /// A disk with the image's bytes, as large as the image.
+    pub fn of(image: impl Into<PathBuf>) -> Self {
+        Self {
+            image: image.into(),
+            size: None,
+        }
+    }
+
+    /// The same image on a larger disk.
+    pub fn grown_to(mut self, bytes: u64) -> Self {
+        self.size = Some(bytes);
+        self
+    }
+}
+
+/// What a machine is made of.
+#[derive(Clone, Debug)]
+pub struct Builder {
+    name: String,
+    boot: Boot,
+    memory_mib: u32,
+    cpus: u32,
+    disks: Vec<Disk>,
+    ports: Vec<u16>,
+    network: bool,
+    counted: bool,
+    reboots: bool,
+    screen: bool,
+    extra: Vec<String>,
+}
+
+impl Builder {
+    /// Started by OVMF.
+    pub fn uefi(mut self) -> Self {
+        self.boot = Boot::Uefi;
+        self
+    }
+
+    /// Started by QEMU's kernel loader.
+    pub fn direct(mut self, kernel: impl Into<PathBuf>, command_line: impl Into<String>) -> Self {
+        self.boot = Boot::Direct {
+            kernel: kernel.into(),
+            initrd: None,
+            command_line: command_line.into(),
+        };
+        self
+    }
+
+    /// An initial RAM file system for direct boot.
+    pub fn initrd(mut self, path: impl Into<PathBuf>) -> Self {
+        if let Boot::Direct { initrd, .. } = &mut self.boot {
+            *initrd = Some(path.into());
+        }
+        self
+    }
+
+    /// Memory, MiB.
+    pub fn memory(mut self, mib: u32) -> Self {
+        self.memory_mib = mib;
+        self
+    }
+
+    /// Virtual processors.
+    pub fn cpus(mut self, cpus: u32) -> Self {
+        self.cpus = cpus;
+        self
+    }
+
+    /// One more disk (virtio-blk, in order).
+    pub fn disk(mut self, disk: Disk) -> Self {
+        self.disks.push(disk);
+        self
+    }
+
+    /// A guest's TCP port that [`Machine::port`] reaches.
+    pub fn forward(mut self, port: u16) -> Self {
+        self.ports.push(port);
+        self
+    }
+
+    /// Without a network card.
+    pub fn without_network(mut self) -> Self {
+        self.network = false;
+        self
+    }
+
+    /// Time passes by instructions, one nanosecond each (`-icount shift=0`): what the guest's
+    /// time stamp counter and clock say is how much work was done. Emulated, whatever the
+    /// hardware offers; an idle processor skips to its next timer.
+    pub fn counted(mut self) -> Self {
+        self.counted = true;
+        self
+    }
+
+    /// A restart starts the machine again; without this it ends QEMU.
+    pub fn reboots(mut self) -> Self {
+        self.reboots = true;
+        self
+    }
+
+    /// Without a graphics card.
+    pub fn headless(mut self) -> Self {
+        self.screen = false;
+        self
+    }
+
+    /// Arguments for QEMU that have no name here.
+    pub fn with<'a>(mut self, arguments: impl IntoIterator<Item = &'a str>) -> Self {
+        self.extra.extend(arguments.into_iter().map(str::to_owned));
+        self
+    }
+
+    /// Waits for a turn and starts the machine.
+    pub fn start(self) -> Result<Machine, Error> {
+        let turn = Turn::take()?;
+        let artifacts = Artifacts::new(&self.name)?;
+        let sockets = TempDir::new().map_err(Error::file("creating", "a socket's directory"))?;
+        let socket = sockets.path().join("qmp");
+        let label = format!("{} ({})", self.name, artifacts.directory().display());
+        let mut overlays = Vec::new();
+        for (number, disk) in self.disks.iter().enumerate() {
+            let path = artifacts.path(&format!("disk{number}.qcow2"));
+            overlay(disk, &path)?;
+            overlays.push(path);
+        }
+        let mut command = self.command(&artifacts, &overlays)?;
+        command
+            .arg("-qmp")
+            .arg(format!("unix:{},server=on,wait=off", socket.display()));
+        let errors = artifacts.path("qemu.log");
+        let errors = std::fs::File::create(&errors).map_err(Error::file("creating", errors))?;
+        command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(errors);
+        let started = Instant::now();
+        let mut qemu = Qemu(process::start_tied(command)?);
+        let output = qemu.0.stdout.take().ok_or_else(|| {
+            Error::broken("QEMU was started without a pipe for the guest's console")
+        })?;
+        let log = artifacts.path("console.log");
+        let console = Console::read(label.clone(), artifacts.failure_flag(), output, &log)?;
+        let monitor = Monitor::connect(label.clone(), &socket)?;
+        let machine = Machine {
+            label,
+            console,
+            monitor: Mutex::new(monitor),
+            qemu: Mutex::new(qemu),
+            overlays,
+            started,
+            screen: self.screen,
+            artifacts,
+            _sockets: sockets,
+            _turn: turn,
+        };
+        // Everything is connected: now let it run.
+        machine.monitor().execute("cont", json!({}))?;
+        Ok(machine)
+    }
+
+    fn command(&self, artifacts: &Artifacts, overlays: &[PathBuf]) -> Result<Command, Error> {
+        let mut command = Command::new("qemu-system-x86_64");
+        command.args(["-nodefaults", "-no-user-config", "-display", "none", "-S"]);
+        command.args(["-machine", "q35", "-rtc", "base=utc"]);
+        command.args(["-m", &self.memory_mib.to_string()]);
+        command.args(["-smp", &self.cpus.to_string()]);
+        if self.counted {
+            command.args(["-accel", "tcg", "-cpu", "max"]);
+            command.args(["-icount", "shift=0,sleep=off"]);
+        } else {
+            command.args(accelerator::probed().arguments());
+        }
+        command.args(["-chardev", "stdio,id=console,signal=off"]);
+        command.args(["-serial", "chardev:console"]);
+        command.args(["-device", "virtio-rng-pci"]);
+        command.args(["-device", "i6300esb", "-action", "watchdog=reset"]);
+        if self.screen {
+            command.args(["-vga", "std"]);
+        }
+        if !self.reboots {
+            command.arg("-no-reboot");
+        }
+        self.boot_arguments(&mut command, artifacts)?;
+        for (number, path) in overlays.iter().enumerate() {
+            let drive = format!(
+                "if=none,id=disk{number},format=qcow2,discard=unmap,file={}",
+                path.display()
+            );
+            command.args(["-drive", &drive]);
+            let device = format!("virtio-blk-pci,drive=disk{number}");
+            command.args(["-device", &device]);
+        }
+        if self.network {
+            let mut user = String::from("user,id=net0");
+            for port in &self.ports {
+                user.push_str(&format!(",hostfwd=tcp:127.0.0.1:0-:{port}"));
+            }
+            command.args(["-netdev", &user]);
+            command.args(["-device", "virtio-net-pci,netdev=net0,romfile="]);
+        }
+        command.args(&self.extra);
+        Ok(command)
+    }
+
+    fn boot_arguments(&self, command: &mut Command, artifacts: &Artifacts) -> Result<(), Error> {
+        match &self.boot {
+            Boot::Bios => {}
+            Boot::Uefi => {
+                let (code, variables) = firmware()?;
+                let own = artifacts.path("variables.fd");
+                std::fs::copy(variables, &own).map_err(Error::file("copying", variables))?;
+                for (path, readonly) in [(Path::new(code), "on"), (own.as_path(), "off")] {
+                    let flash = format!(
+                        "if=pflash,format=raw,readonly={readonly},file={}",
+                        path.display()
+                    );
+                    command.args(["-drive", &flash]);
+                }
+            }
+            Boot::Direct {
+                kernel,
+                initrd,
+                command_line,
+            } => {
+                command.arg("-kernel").arg(kernel);
+                command.args(["-append", command_line]);
+                if let Some(initrd) = initrd {
+                    command.arg("-initrd").arg(initrd);
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The first firmware that is installed: code and variables.
+fn firmware() -> Result<(&'static str, &'static str), Error> {
+    let installed = |(code, variables): &(&str, &str)| {
+        Path::new(code).exists() && Path::new(variables).exists()
+    };
+    FIRMWARE.into_iter().find(installed).ok_or_else(|| {
+        Error::broken("no UEFI firmware found: install the package ovmf (Debian, Ubuntu)")
+    })
+}
+
+/// Makes the overlay of a disk.
+fn overlay(disk: &Disk, path: &Path) -> Result<(), Error> {
+    let format = match disk.image.extension() {
+        Some(extension) if extension == "qcow2" => "qcow2",
+        _ => "raw",
+    };
+    let image = disk
+        .image
+        .canonicalize()
+        .map_err(Error::file("finding", &disk.image))?;
+    let mut create = Command::new("qemu-img");
+    create.args(["create", "-q", "-f", "qcow2", "-F", format, "-b"]);
+    create.arg(image).arg(path);
+    if let Some(size) = disk.size {
+        create.arg(size.to_string());
+    }
+    process::run(&mut create).map(drop)
+}
+
+/// QEMU; ended when dropped.
+struct Qemu(Child);
+
+impl Drop for Qemu {
+    fn drop(&mut self) {
+        // Already ended is as good.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// A machine that was started.
+pub struct Machine {
+    label: String,
+    console: Console,
+    monitor: Mutex<Monitor>,
+    qemu: Mutex<Qemu>,
+    overlays: Vec<PathBuf>,
+    started: Instant,
+    screen: bool,
+    artifacts: Artifacts,
+    _sockets: TempDir,
+    _turn: Turn,
+}
+
+impl Machine {
+    /// A machine with 256 MiB, one processor, a network card and no disk, started by SeaBIOS.
+    pub fn named(name: &str) -> Builder {
+        Builder {
+            name: name.to_owned(),
+            boot: Boot::Bios,
+            memory_mib: 256,
+            cpus: 1,
+            disks: Vec::new(),
+            ports: Vec::new(),
+            network: true,
+            counted: false,
+            reboots: false,
+            screen: true,
+            extra: Vec::new(),
+        }
+    }
+
+    /// Its serial console.
+    pub fn console(&self) -> &Console {
+        &self.console
+    }
+
+    /// Its monitor.
+    pub fn monitor(&self) -> MutexGuard<'_, Monitor> {
+        self.monitor.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// When it was started.
+    pub fn started(&self) -> Instant {
+        self.started
+    }
+
+    /// Where its files are.
+    pub fn artifacts(&self) -> &Artifacts {
+        &self.artifacts
+    }
+
+    /// A disk's overlay. Only to be read when the machine has ended.
+    pub fn overlay(&self, number: usize) -> &Path {
+        self.overlays.get(number).map_or(Path::new(""), |path| path)
+    }
+
+    /// The host's port that is forwarded to the guest's.
+    pub fn port(&self, guest: u16) -> Result<u16, Error> {
+        let table = self.monitor().human("info usernet")?;
+        let found = table.lines().find_map(|line| {
+            // TCP[HOST_FORWARD]  13       127.0.0.1 40001       10.0.2.15  8080     0     0
+            let words: Vec<&str> = line.split_whitespace().collect();
+            let forward = words.first()?.starts_with("TCP[HOST_FORWARD]");
+            let fits = forward && *words.get(5)? == guest.to_string();
+            fits.then(|| words.get(3)?.parse().ok()).flatten()
+        });
+        found.ok_or_else(|| {
+            Error::broken(format!(
+                "port {guest} of the guest is not forwarded:\n{table}"
+            ))
+        })
+    }
+
+    /// Asks a web server on the guest's port until it answers.
+    pub fn http(&self, port: u16, path: &str, deadline: Duration) -> Result<http::Answer, Error> {
+        http::get_within(self.port(port)?, path, deadline)
+    }
+
+    /// An error that says what was promised and not kept, and where this machine's files are.
+    pub fn broken(&self, sentence: &str) -> Error {
+        Error::broken(format!("{}: {sentence}", self.label))
+    }
+
+    /// Presses the power button.
+    pub fn powerdown(&self) -> Result<(), Error> {
+        self.monitor()
+            .execute("system_powerdown", json!({}))
+            .map(drop)
+    }
+
+    /// Presses the reset button.
+    pub fn reset(&self) -> Result<(), Error> {
+        self.monitor().execute("system_reset", json!({})).map(drop)
+    }
+
+    /// Pulls the plug: what the guest has not flushed may be lost.
+    pub fn kill(&self) -> Result<(), Error> {
+        let mut qemu = self.qemu.lock().unwrap_or_else(PoisonError::into_inner);
+        let gone = qemu.0.kill().and_then(|()| qemu.0.wait());
+        gone.map(drop)
+            .map_err(Error::file("ending", "this test's QEMU"))
+    }
+
+    /// Waits until QEMU has ended (power-off, or a restart that was not asked for).
+    pub fn ended(&self, deadline: Duration) -> Result<ExitStatus, Error> {
+        let until = Instant::now() + deadline;
+        loop {
+            let mut qemu = self.qemu.lock().unwrap_or_else(PoisonError::into_inner);
+            let status = qemu
+                .0
+                .try_wait()
+                .map_err(Error::file("waiting for", "this test's QEMU"))?;
+            drop(qemu);
+            match status {
+                Some(status) => return Ok(status),
+                None if Instant::now() < until => thread::sleep(PAUSE),
+                None => {
+                    return Err(Error::Deadline {
+                        machine: self.label.clone(),
+                        what: "the machine to end".into(),
+                        waited: deadline,
+                        tail: self.console.tail(),
+                    });
+                }
+            }
+        }
+    }
+
+    /// Presses the power button and waits until the machine is off.
+    pub fn shut_down(&self, deadline: Duration) -> Result<(), Error> {
+        self.powerdown()?;
+        self.ended(deadline).map(drop)
+    }
+
+    /// Writes what the screen shows beside the console's log (PNG).
+    pub fn screenshot(&self, name: &str) -> Result<PathBuf, Error> {
+        let path = self.artifacts.path(&format!("{name}.png"));
+        let arguments = json!({ "filename": path, "format": "png" });
+        self.monitor().execute("screendump", arguments)?;
+        Ok(path)
+    }
+}
+
+impl Drop for Machine {
+    fn drop(&mut self) {
+        if thread::panicking() && self.screen {
+            // What the screen showed may say why; QEMU may be gone, and then there is none.
+            let _ = self.screenshot("failure");
+        }
+    }
+}

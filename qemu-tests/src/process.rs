@@ -1,0 +1,82 @@
+//! Programs on the host: started so that they cannot outlive the harness, or run to their end.
+
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{Sender, channel};
+use std::sync::{LazyLock, Mutex};
+use std::thread;
+
+use crate::{Error, sys};
+
+type Request = (Command, Sender<std::io::Result<Child>>);
+
+/// The thread that starts every long-lived program. It never ends before the process does, so a
+/// program that is tied to it may be shared by tests that run on threads of their own.
+static STARTER: LazyLock<Mutex<Sender<Request>>> = LazyLock::new(|| {
+    let (sender, receiver) = channel::<Request>();
+    thread::spawn(move || {
+        for (mut command, reply) in receiver {
+            sys::dies_with_its_starter(&mut command);
+            if let Err(unclaimed) = reply.send(command.spawn())
+                && let Ok(mut child) = unclaimed.0
+            {
+                // Whoever asked is gone: so must the program be.
+                let _ = child.kill();
+                let _ = child.wait();
+            }
+        }
+    });
+    Mutex::new(sender)
+});
+
+/// Starts a program that the kernel kills when this process ends.
+pub(crate) fn start_tied(command: Command) -> Result<Child, Error> {
+    let program = command.get_program().to_string_lossy().into_owned();
+    let (reply, answer) = channel();
+    let sent = match STARTER.lock() {
+        Ok(starter) => starter.send((command, reply)).is_ok(),
+        Err(_) => false,
+    };
+    let gone = || std::io::Error::other("the thread that starts programs is gone");
+    let started = match (sent, answer.recv()) {
+        (true, Ok(started)) => started,
+        _ => Err(gone()),
+    };
+    started.map_err(|source| Error::Program { program, source })
+}
+
+/// Runs a program to its end and returns what it wrote on both streams; an error unless it
+/// succeeded.
+pub fn run(command: &mut Command) -> Result<String, Error> {
+    let (status, output) = finish(command)?;
+    if status.success() {
+        return Ok(output);
+    }
+    Err(Error::Failed {
+        command: describe(command),
+        status,
+        output,
+    })
+}
+
+/// Runs a program to its end: its status, and what it wrote on both streams.
+pub fn finish(command: &mut Command) -> Result<(std::process::ExitStatus, String), Error> {
+    let done = command
+        .stdin(Stdio::null())
+        .output()
+        .map_err(|source| Error::Program {
+            program: command.get_program().to_string_lossy().into_owned(),
+            source,
+        })?;
+    let mut output = String::from_utf8_lossy(&done.stdout).into_owned();
+    output.push_str(&String::from_utf8_lossy(&done.stderr));
+    Ok((done.status, output))
+}
+
+fn describe(command: &Command) -> String {
+    let mut text = command.get_program().to_string_lossy().into_owned();
+    for argument in command.get_args() {
+        text.push(' ');
+        text.push_str(&argument.to_string_lossy());
+    }
+    text
+}
