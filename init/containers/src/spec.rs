@@ -21,6 +21,9 @@ pub struct Container {
     /// Names of containers that must have started before this one.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub after: Vec<String>,
+    /// Whether the machine must have an address before this one starts.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub after_network: bool,
     /// What happens when it ends.
     pub restart: Restart,
     /// How it is asked to end.
