@@ -4,4 +4,5 @@
 
 mod capabilities;
 pub mod config;
+pub mod resolve;
 mod signals;

@@ -1,5 +1,8 @@
 //! Signal names and numbers on x86-64 (signal(7)).
 
+/// SIGTERM.
+pub(crate) const TERM: i32 = 15;
+
 const NAMES: [(&str, i32); 31] = [
     ("HUP", 1),
     ("INT", 2),

@@ -157,7 +157,6 @@ fn container(name: Located<String>, mut table: Table<'_>, names: &[String]) -> C
         for (key, clashes) in [
             ("cap_add", !cap_add.is_empty()),
             ("user_namespace", user_namespace == Some(true)),
-            ("devices", !devices.is_empty()),
         ] {
             let at = table.key_span(key).unwrap_or_default();
             if clashes {

@@ -23,6 +23,7 @@ use toml::de::{DeTable, DeValue};
 pub use container::{ContainerConfig, NetworkMode};
 pub use image::{DiskFormat, ImageSection, Profile};
 pub use mistakes::{Mistake, Mistakes, Place};
+pub(crate) use mounts::DEFAULT_TMPFS_BYTES;
 pub use mounts::{MountConfig, MountSource};
 pub(crate) use nearest::nearest;
 pub use table::Located;

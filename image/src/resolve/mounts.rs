@@ -1,0 +1,225 @@
+//! Mounts: what every container has, what the file adds, and their places in the image.
+
+use std::collections::BTreeMap;
+
+use berth_containers::spec::Mount;
+use berth_tree::{Kind, Metadata, Node, Spool, Tree};
+
+use super::rootfs::{self, Found};
+use super::{Image, Wrong};
+use crate::config::{ContainerConfig, DEFAULT_TMPFS_BYTES, MountSource, NetworkMode};
+
+/// Where PID 1 keeps the status that containers may see.
+const STATUS_DIRECTORY: &str = "/run/berth/status";
+
+/// Where volumes lie on the state partition.
+const VOLUMES_DIRECTORY: &str = "/state/volumes";
+
+/// The machine's own files that a container on its network sees.
+const NETWORK_FILES: [(&str, &str); 2] = [
+    ("/run/berth/etc/hosts", "/etc/hosts"),
+    ("/run/berth/etc/resolv.conf", "/etc/resolv.conf"),
+];
+
+/// The mounts of a container, in order.
+pub(super) fn of(
+    config: &ContainerConfig,
+    image: &Image<'_>,
+    notes: &mut Vec<String>,
+) -> Result<Vec<Mount>, Wrong> {
+    let mut mounts = usual(config);
+    if config.network == NetworkMode::Host {
+        mounts.extend(NETWORK_FILES.map(|(source, target)| {
+            bind(source, target, &["bind", "ro", "nosuid", "nodev", "noexec"])
+        }));
+    }
+    for mount in &config.mounts {
+        let access = if mount.read_only { "ro" } else { "rw" };
+        mounts.push(match &mount.source {
+            MountSource::Volume(name) => bind(
+                &format!("{VOLUMES_DIRECTORY}/{name}"),
+                &mount.target,
+                &["bind", access, "nosuid", "nodev"],
+            ),
+            MountSource::Tmpfs { size, mode } => tmpfs(&mount.target, *size, *mode),
+            MountSource::Status => bind(
+                STATUS_DIRECTORY,
+                &mount.target,
+                &["bind", "ro", "nosuid", "nodev", "noexec"],
+            ),
+        });
+    }
+    for volume in &image.defaults.volumes {
+        let path = volume.trim_end_matches('/');
+        if !path.starts_with('/') || config.mounts.iter().any(|mount| mount.target == path) {
+            continue;
+        }
+        let mode = match rootfs::find(image.tree, path) {
+            Found::Node(id) => image.tree.node(id).metadata.mode,
+            _ => 0o755,
+        };
+        mounts.push(tmpfs(path, DEFAULT_TMPFS_BYTES, mode));
+        notes.push(format!(
+            "the image declares the volume {path} and no mount names it: it lies in memory, at \
+             most {}, and is lost with the container; mounts = [{{ volume = \"NAME\", target = \
+             \"{path}\" }}] keeps it",
+            crate::config::write_size(DEFAULT_TMPFS_BYTES)
+        ));
+    }
+    Ok(mounts)
+}
+
+/// What the OCI runtime specification asks of every Linux container ("Default Filesystems"),
+/// with Docker's options.
+fn usual(config: &ContainerConfig) -> Vec<Mount> {
+    let access = if config.privileged { "rw" } else { "ro" };
+    let mut mounts = vec![
+        mount("proc", "proc", "/proc", &["nosuid", "noexec", "nodev"]),
+        mount(
+            "tmpfs",
+            "tmpfs",
+            "/dev",
+            &["nosuid", "strictatime", "mode=755", "size=65536k"],
+        ),
+        mount(
+            "devpts",
+            "devpts",
+            "/dev/pts",
+            &[
+                "nosuid",
+                "noexec",
+                "newinstance",
+                "ptmxmode=0666",
+                "mode=0620",
+                "gid=5",
+            ],
+        ),
+    ];
+    // The kernel shows a new sysfs only to who owns the network it is about.
+    if config.user_namespace && config.network == NetworkMode::Host {
+        mounts.push(bind(
+            "/sys",
+            "/sys",
+            &["rbind", "nosuid", "noexec", "nodev", "ro"],
+        ));
+    } else {
+        mounts.push(mount(
+            "sysfs",
+            "sysfs",
+            "/sys",
+            &["nosuid", "noexec", "nodev", access],
+        ));
+    }
+    mounts.extend([
+        mount(
+            "cgroup",
+            "cgroup",
+            "/sys/fs/cgroup",
+            &["nosuid", "noexec", "nodev", "relatime", access],
+        ),
+        mount(
+            "mqueue",
+            "mqueue",
+            "/dev/mqueue",
+            &["nosuid", "noexec", "nodev"],
+        ),
+        mount(
+            "tmpfs",
+            "shm",
+            "/dev/shm",
+            &["nosuid", "noexec", "nodev", "mode=1777", "size=65536k"],
+        ),
+    ]);
+    mounts
+}
+
+fn mount(kind: &str, source: &str, destination: &str, options: &[&str]) -> Mount {
+    Mount {
+        destination: destination.to_owned(),
+        kind: Some(kind.to_owned()),
+        source: Some(source.to_owned()),
+        options: options.iter().map(|option| (*option).to_owned()).collect(),
+    }
+}
+
+fn bind(source: &str, destination: &str, options: &[&str]) -> Mount {
+    mount("bind", source, destination, options)
+}
+
+fn tmpfs(destination: &str, size: u64, mode: u16) -> Mount {
+    let mut tmpfs = mount("tmpfs", "tmpfs", destination, &["nosuid", "nodev"]);
+    tmpfs.options.push(format!("mode={mode:o}"));
+    tmpfs.options.push(format!("size={size}"));
+    tmpfs
+}
+
+/// Makes the places of `mounts` in the image's tree where they are missing: the root is
+/// read-only, so the machine cannot.
+///
+/// # Errors
+/// A clause that says which place cannot be made and why.
+pub fn make_mount_points(
+    tree: &mut Tree,
+    spool: &mut Spool,
+    mounts: &[Mount],
+) -> Result<(), String> {
+    let mut covered: Vec<String> = Vec::new();
+    for mount in mounts {
+        let target = &mount.destination;
+        // Inside a mount that the runtime makes, the runtime makes the place.
+        let inside = |outer: &String| target.starts_with(&format!("{outer}/"));
+        if !covered.iter().any(inside) {
+            let is_file = NETWORK_FILES.iter().any(|(_, file)| file == target);
+            make_place(tree, spool, target, is_file)?;
+        }
+        covered.push(target.clone());
+    }
+    Ok(())
+}
+
+fn make_place(tree: &mut Tree, spool: &mut Spool, path: &str, is_file: bool) -> Result<(), String> {
+    let (parent, rest) = match rootfs::find(tree, path) {
+        Found::Node(id) => {
+            let is_directory = matches!(tree.node(id).kind, Kind::Directory(_));
+            return if is_directory != is_file {
+                Ok(())
+            } else {
+                Err(format!(
+                    "{path} in the image is {}, so nothing can be mounted there",
+                    if is_directory {
+                        "a directory"
+                    } else {
+                        "not a directory"
+                    }
+                ))
+            };
+        }
+        Found::Missing { parent, rest } => (parent, rest),
+        Found::NotADirectory => {
+            return Err(format!("a part of {path} in the image is not a directory"));
+        }
+        Found::TooManyLinks => {
+            return Err(format!("{path} in the image is a circle of links"));
+        }
+    };
+    let mut at = parent;
+    let last = rest.len().saturating_sub(1);
+    for (index, name) in rest.iter().enumerate() {
+        let node = if is_file && index == last {
+            let content = spool
+                .store(b"")
+                .map_err(|error| format!("the spool cannot be written: {error}"))?;
+            Node {
+                metadata: Metadata::system(0o644),
+                kind: Kind::File(content),
+            }
+        } else {
+            Node {
+                metadata: Metadata::system(0o755),
+                kind: Kind::Directory(BTreeMap::new()),
+            }
+        };
+        at = tree.insert_in(at, name, node);
+    }
+    Ok(())
+}

@@ -1,0 +1,145 @@
+//! The first process: command, environment, user, working directory.
+
+use std::collections::BTreeMap;
+
+use berth_containers::spec::Process;
+use berth_tree::Kind;
+
+use super::rootfs::{self, Found};
+use super::users::{self, Account};
+use super::{Image, Wrong, confinement};
+use crate::config::ContainerConfig;
+
+/// Where programs are looked for when the image does not say (as Docker's).
+const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+pub(super) fn of(config: &ContainerConfig, image: &Image<'_>) -> Result<Process, Wrong> {
+    let account = account(config, image)?;
+    let env = environment(config, image, &account);
+    let cwd = config
+        .working_dir
+        .clone()
+        .or_else(|| Some(image.defaults.working_dir.clone()).filter(|dir| dir.starts_with('/')))
+        .unwrap_or_else(|| "/".to_owned());
+    let args = arguments(config, image)?;
+    check_program(config, image, &args, &env, &cwd)?;
+    Ok(Process {
+        terminal: false,
+        capabilities: confinement::capability_sets(config, account.user.uid),
+        user: account.user,
+        args,
+        env: env
+            .into_iter()
+            .map(|(name, value)| format!("{name}={value}"))
+            .collect(),
+        cwd,
+        rlimits: confinement::rlimits(),
+        no_new_privileges: !config.privileged,
+        oom_score_adj: None,
+    })
+}
+
+/// Entry point and command. As in Compose, a replaced entry point drops the image's command,
+/// which was meant for the other one.
+fn arguments(config: &ContainerConfig, image: &Image<'_>) -> Result<Vec<String>, Wrong> {
+    let defaults = image.defaults;
+    let (entrypoint, inherited) = match &config.entrypoint {
+        Some(entrypoint) => (entrypoint, &[][..]),
+        None => (&defaults.entrypoint, &defaults.cmd[..]),
+    };
+    let command = config.command.as_deref().unwrap_or(inherited);
+    let args: Vec<String> = entrypoint.iter().chain(command).cloned().collect();
+    if args.first().is_none_or(String::is_empty) {
+        return Err((
+            config.place,
+            "the image has neither entry point nor command; say command = [\"PROGRAM\", …]"
+                .to_owned(),
+        ));
+    }
+    if args.iter().any(|arg| arg.contains('\0')) {
+        return Err((config.place, "an argument holds a NUL byte".to_owned()));
+    }
+    Ok(args)
+}
+
+fn account(config: &ContainerConfig, image: &Image<'_>) -> Result<Account, Wrong> {
+    let (text, place) = match &config.user {
+        Some(user) => (user.value.as_str(), user.place),
+        None => (image.defaults.user.as_str(), config.image.place),
+    };
+    let wrong = |why: String| (place, why);
+    let read = |path: &str| rootfs::read_small_file(image, path).map_err(wrong);
+    users::account(text, &read("/etc/passwd")?, &read("/etc/group")?).map_err(wrong)
+}
+
+/// The image's variables, then what a program expects to be there, then the file's.
+fn environment(
+    config: &ContainerConfig,
+    image: &Image<'_>,
+    account: &Account,
+) -> BTreeMap<String, String> {
+    let mut env = BTreeMap::from([
+        ("HOME".to_owned(), account.home.clone()),
+        ("HOSTNAME".to_owned(), super::hostname(config)),
+        ("PATH".to_owned(), DEFAULT_PATH.to_owned()),
+    ]);
+    let of_image = image
+        .defaults
+        .env
+        .iter()
+        .filter_map(|variable| variable.split_once('='))
+        .filter(|(name, value)| !name.is_empty() && !value.contains('\0'));
+    env.extend(of_image.map(|(name, value)| (name.to_owned(), value.to_owned())));
+    env.extend(config.environment.clone());
+    env
+}
+
+/// A program that is not there is found now and not at every start of the machine. What a mount
+/// brings cannot be known here.
+fn check_program(
+    config: &ContainerConfig,
+    image: &Image<'_>,
+    args: &[String],
+    env: &BTreeMap<String, String>,
+    cwd: &str,
+) -> Result<(), Wrong> {
+    let program = args.first().map(String::as_str).unwrap_or_default();
+    let search = env.get("PATH").map(String::as_str).unwrap_or_default();
+    let candidates: Vec<String> = if program.starts_with('/') {
+        vec![program.to_owned()]
+    } else if program.contains('/') {
+        vec![format!("{cwd}/{program}")]
+    } else {
+        search
+            .split(':')
+            .filter(|dir| dir.starts_with('/'))
+            .map(|dir| format!("{dir}/{program}"))
+            .collect()
+    };
+    let mounted = candidates.iter().any(|candidate| {
+        config
+            .mounts
+            .iter()
+            .any(|mount| candidate.starts_with(&format!("{}/", mount.target)))
+    });
+    let mut unusable = None;
+    for candidate in &candidates {
+        let Found::Node(id) = rootfs::find(image.tree, candidate) else {
+            continue;
+        };
+        let node = image.tree.node(id);
+        match node.kind {
+            Kind::File(_) if node.metadata.mode & 0o111 != 0 => return Ok(()),
+            _ => unusable = Some(candidate),
+        }
+    }
+    if mounted {
+        return Ok(());
+    }
+    let why = match unusable {
+        Some(path) => format!("{path} in the image is not a program"),
+        None if program.contains('/') => format!("the image has no {program}"),
+        None => format!("the image has no program {program:?} in {search}"),
+    };
+    Err((config.place, why))
+}
