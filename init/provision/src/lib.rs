@@ -4,6 +4,8 @@
 //! The user's `berth.toml` is read by the builder only; here everything is resolved and typed,
 //! and an unknown key is refused.
 
+pub mod status;
+
 use std::net::Ipv4Addr;
 
 use berth_containers::spec::Container;
@@ -16,7 +18,7 @@ pub const MACHINE_PATH: &str = "/etc/berth/machine.json";
 pub const SCHEMA: u32 = 1;
 
 /// Everything PID 1 needs to know.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Machine {
     /// Must be [`SCHEMA`].

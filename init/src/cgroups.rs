@@ -1,0 +1,58 @@
+//! The cgroup tree: `/init` for PID 1, `/system/*` for its roles, `/containers/*` for the rest.
+//!
+//! cgroup v2 allows no process in a group that hands controllers on, so PID 1 moves into its own
+//! leaf first.
+
+use std::fs::File;
+use std::os::fd::OwnedFd;
+
+use crate::failure::{Doing, Failure};
+use crate::mounts::write_kernel_file;
+
+const ROOT: &str = "/sys/fs/cgroup";
+const CONTROLLERS: [&str; 4] = ["+cpu", "+memory", "+pids", "+io"];
+/// What all roles together keep when containers fill the memory (measured use is far less).
+const SYSTEM_MEMORY_MIN: &str = "8M";
+
+/// Makes the tree and moves PID 1 into its leaf.
+pub(crate) fn make_tree() -> Result<(), Failure> {
+    for group in ["init", "system", "containers"] {
+        let path = format!("{ROOT}/{group}");
+        std::fs::create_dir(&path).doing(|| format!("make the cgroup {path}"))?;
+    }
+    write_kernel_file(&format!("{ROOT}/init/cgroup.procs"), "0")?;
+    enable_controllers(ROOT)?;
+    enable_controllers(&format!("{ROOT}/system"))?;
+    enable_controllers(&format!("{ROOT}/containers"))?;
+    write_kernel_file(&format!("{ROOT}/system/memory.min"), SYSTEM_MEMORY_MIN)
+}
+
+/// Makes the cgroup of one role and gives its directory, to start the role in.
+pub(crate) fn role(name: &str) -> Result<OwnedFd, Failure> {
+    let path = format!("{ROOT}/system/{name}");
+    match std::fs::create_dir(&path) {
+        Ok(()) => {}
+        Err(why) if why.kind() == std::io::ErrorKind::AlreadyExists => {}
+        Err(why) => return Err(why).doing(|| format!("make the cgroup {path}")),
+    }
+    File::open(&path)
+        .map(OwnedFd::from)
+        .doing(|| format!("open the cgroup {path}"))
+}
+
+/// A kernel without one of the controllers still gets the others: limits that need the missing
+/// one are refused where they are set.
+fn enable_controllers(group: &str) -> Result<(), Failure> {
+    let path = format!("{group}/cgroup.subtree_control");
+    if write_kernel_file(&path, &CONTROLLERS.join(" ")).is_ok() {
+        return Ok(());
+    }
+    let refused: Vec<&str> = CONTROLLERS
+        .into_iter()
+        .filter(|controller| write_kernel_file(&path, controller).is_err())
+        .collect();
+    Err(Failure::new(format!(
+        "the kernel refused {} in {path}: limits of that kind do not work",
+        refused.join(" ")
+    )))
+}

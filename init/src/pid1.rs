@@ -1,0 +1,382 @@
+//! PID 1's one loop: reap, move the boot or the shutdown on, feed the watchdog, publish, sleep.
+//!
+//! One thread; nothing here may block. A pass over the children comes before every sleep, so no
+//! ended process is missed whatever became of its signal.
+
+use std::fs;
+use std::os::fd::{AsFd, BorrowedFd};
+
+use berth_provision::status::{PhaseResult, PhaseStatus};
+use berth_provision::{MACHINE_PATH, Machine, SCHEMA};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use crate::boot::PHASES;
+use crate::failure::{Doing, Failure};
+use crate::kernel_log::{KernelLog, Urgency, now_us};
+use crate::phase::{Next, Run, Sequence, Verdict};
+use crate::power_button::PowerButton;
+use crate::roles::Role;
+use crate::shutdown::{Ending, Shutdown, Step};
+use crate::signals::{Request, Signals};
+use crate::status::Book;
+use crate::sys::{self, Ended, How};
+use crate::watchdog::{self, FEED_EVERY_US};
+use crate::{clock, hostname, last_resort, ram_root, shutdown};
+
+/// PID 1 and all that it holds.
+pub(crate) struct Pid1 {
+    pub(crate) log: KernelLog,
+    pub(crate) book: Book,
+    machine: Machine,
+    signals: Signals,
+    boot: Sequence,
+    /// The phase that runs in a process of its own, and when it started.
+    apart: Option<(Role, u64)>,
+    buttons: Vec<PowerButton>,
+    shutdown: Option<Shutdown>,
+    /// The process that closes the state on the way down.
+    closing: Option<Role>,
+    next_feed_us: u64,
+}
+
+/// Runs PID 1 for ever.
+pub(crate) fn run() -> ! {
+    last_resort::catch_panics();
+    let mut pid1 = match Pid1::begin() {
+        Ok(pid1) => pid1,
+        Err(why) => last_resort::give_up(&why.to_string()),
+    };
+    loop {
+        pid1.turn();
+    }
+}
+
+impl Pid1 {
+    fn begin() -> Result<Self, Failure> {
+        let signals = Signals::block_all()?;
+        ram_root::enter()?;
+        Ok(Self {
+            log: KernelLog::held_back(),
+            book: Book::default(),
+            machine: Machine::default(),
+            signals,
+            boot: Sequence::new(),
+            apart: None,
+            buttons: Vec::new(),
+            shutdown: None,
+            closing: None,
+            next_feed_us: 0,
+        })
+    }
+
+    fn turn(&mut self) {
+        while let Some(ended) = sys::wait_any() {
+            self.reaped(ended);
+        }
+        let mut wake_us = self.feed_watchdog();
+        wake_us = wake_us.min(match self.shutdown {
+            None => self.move_boot_on(),
+            Some(_) => self.move_shutdown_on(),
+        });
+        wake_us = wake_us.min(self.book.publish(&self.machine, now_us()));
+        self.sleep_until(wake_us);
+        self.serve_descriptors();
+    }
+
+    fn reaped(&mut self, ended: Ended) {
+        if self
+            .apart
+            .as_ref()
+            .is_some_and(|(role, _)| role.pid == ended.pid)
+        {
+            if let Some((role, start_us)) = self.apart.take() {
+                let result = apart_result(role, ended.how);
+                self.phase_ended(start_us, result);
+            }
+        } else if self
+            .closing
+            .as_ref()
+            .is_some_and(|role| role.pid == ended.pid)
+        {
+            if let Some(role) = self.closing.take() {
+                if let Err(why) = apart_result(role, ended.how) {
+                    self.log.line(Urgency::Error, &format!("shutdown : {why}"));
+                }
+            }
+        }
+        // Anything else is an orphan that PID 1 inherited: reaped, and nobody asks how it ended.
+    }
+
+    // The boot.
+
+    /// Runs every phase that can run now; gives the time when there is more to do.
+    fn move_boot_on(&mut self) -> u64 {
+        loop {
+            match self.boot.next(PHASES, now_us()) {
+                Next::Start(index) => self.start_phase(index),
+                Next::WaitUntil(time_us) => return time_us,
+                Next::Kill => {
+                    if let Some((role, _)) = &self.apart {
+                        role.kill();
+                    }
+                    self.boot.killed();
+                }
+                Next::Done => return u64::MAX,
+            }
+        }
+    }
+
+    fn start_phase(&mut self, index: usize) {
+        let Some(phase) = PHASES.get(index) else {
+            return;
+        };
+        let start_us = now_us();
+        self.log.line(
+            Urgency::Notice,
+            &format!("phase={} start t={start_us}", phase.name),
+        );
+        self.boot.started(PHASES, start_us);
+        match phase.run {
+            Run::Here(work) => {
+                let result = work(self);
+                self.phase_ended(start_us, result);
+            }
+            Run::Apart(_) => match Role::start("boot", &[crate::PHASE_ROLE, phase.name]) {
+                Ok(role) => self.apart = Some((role, start_us)),
+                Err(why) => self.phase_ended(start_us, Err(why)),
+            },
+        }
+    }
+
+    fn phase_ended(&mut self, start_us: u64, result: Result<(), Failure>) {
+        let end_us = now_us();
+        let Some(phase) = self.boot.current(PHASES) else {
+            return;
+        };
+        let verdict = self.boot.ended(PHASES, result.is_ok(), end_us);
+        let outcome = match verdict {
+            Verdict::Good => PhaseResult::Ok,
+            Verdict::Degraded => PhaseResult::Degraded,
+            Verdict::Again | Verdict::Fatal => PhaseResult::Failed,
+        };
+        let mut line = format!(
+            "phase={} end t={end_us} result={}",
+            phase.name,
+            outcome.name()
+        );
+        if let Err(why) = &result {
+            line.push_str(&format!(" : {why}"));
+            self.book.trouble(format!("{}: {why}", phase.name));
+        }
+        let urgency = match outcome {
+            PhaseResult::Ok => Urgency::Notice,
+            _ => Urgency::Error,
+        };
+        self.log.line(urgency, &line);
+        self.book.phase(PhaseStatus {
+            name: phase.name.to_owned(),
+            start_us,
+            end_us,
+            result: outcome,
+        });
+        if verdict == Verdict::Fatal {
+            let why = result.err().map(|why| why.to_string()).unwrap_or_default();
+            last_resort::give_up(&format!("the boot phase {} failed: {why}", phase.name));
+        }
+    }
+
+    // Phases that need PID 1 itself, in the order of the table.
+
+    pub(crate) fn open_kernel_log(&mut self) -> Result<(), Failure> {
+        self.log.open_unlimited()
+    }
+
+    pub(crate) fn read_machine(&mut self) -> Result<(), Failure> {
+        let text = fs::read(MACHINE_PATH).doing(|| format!("read {MACHINE_PATH}"))?;
+        let machine: Machine = serde_json::from_slice(&text)
+            .doing(|| format!("understand {MACHINE_PATH}, which the image was built with"))?;
+        if machine.schema != SCHEMA {
+            return Err(Failure::new(format!(
+                "{MACHINE_PATH} has schema {} and this machine knows {SCHEMA}: the image was put \
+                 together from parts of different versions",
+                machine.schema
+            )));
+        }
+        last_resort::follow(machine.on_failure);
+        self.machine = machine;
+        Ok(())
+    }
+
+    pub(crate) fn raise_clock(&mut self) -> Result<(), Failure> {
+        clock::raise_to_build_time(self.machine.built)
+    }
+
+    pub(crate) fn arm_watchdog(&mut self) -> Result<(), Failure> {
+        if !watchdog::arm()? {
+            self.log.line(
+                Urgency::Notice,
+                "watchdog=none : this machine has no watchdog",
+            );
+        }
+        self.next_feed_us = now_us().saturating_add(FEED_EVERY_US);
+        Ok(())
+    }
+
+    pub(crate) fn set_hostname(&mut self) -> Result<(), Failure> {
+        let name = hostname::set(&self.machine.hostname)?;
+        self.book.hostname(name);
+        Ok(())
+    }
+
+    pub(crate) fn open_power_buttons(&mut self) -> Result<(), Failure> {
+        self.buttons = PowerButton::open_all();
+        Ok(())
+    }
+
+    // The way down.
+
+    fn begin_shutdown(&mut self, ending: Ending) {
+        if self.shutdown.is_some() {
+            return;
+        }
+        let now = now_us();
+        self.log.line(
+            Urgency::Notice,
+            &format!("shutdown={} start t={now}", ending.name()),
+        );
+        if let Some((role, _)) = &self.apart {
+            role.kill();
+        }
+        let shutdown = Shutdown::begin(ending, 0, now);
+        self.begin_step(shutdown.step);
+        self.shutdown = Some(shutdown);
+    }
+
+    /// Moves on when a step is done or has had its time; gives the time of the next look.
+    fn move_shutdown_on(&mut self) -> u64 {
+        let Some(shutdown) = &mut self.shutdown else {
+            return u64::MAX;
+        };
+        let done = match shutdown.step {
+            Step::Containers => true,
+            Step::Roles => self.apart.is_none(),
+            Step::Rest => !sys::has_children(),
+            Step::State => self.closing.is_none(),
+            Step::Off => false,
+        };
+        let before = shutdown.step;
+        if let Some((step, cut_short)) = shutdown.advance(done, now_us()) {
+            if cut_short {
+                let line = format!("shutdown step={} cut short at its deadline", before.name());
+                self.log.line(Urgency::Error, &line);
+            }
+            self.begin_step(step);
+            return 0;
+        }
+        shutdown.deadline_us()
+    }
+
+    fn begin_step(&mut self, step: Step) {
+        let line = format!("shutdown step={} t={}", step.name(), now_us());
+        self.log.line(Urgency::Notice, &line);
+        match step {
+            Step::Containers => {}
+            Step::Roles => {
+                if let Some((role, _)) = &self.apart {
+                    role.kill();
+                }
+            }
+            Step::Rest => {
+                // Every process but PID 1; ESRCH when there is none.
+                let _ = kill(Pid::from_raw(-1), Signal::SIGKILL);
+            }
+            Step::State => {
+                if let Err(why) = watchdog::bound_shutdown() {
+                    self.log.line(Urgency::Error, &format!("shutdown : {why}"));
+                }
+                match Role::start("boot", &[crate::CLOSE_ROLE]) {
+                    Ok(role) => self.closing = Some(role),
+                    Err(why) => self.log.line(Urgency::Error, &format!("shutdown : {why}")),
+                }
+            }
+            Step::Off => {
+                let ending = self.shutdown.as_ref().map(|shutdown| shutdown.ending);
+                let why = shutdown::end(ending.unwrap_or(Ending::Restart));
+                last_resort::give_up(&why.to_string());
+            }
+        }
+    }
+
+    // The loop's own duties.
+
+    /// Feeds the watchdog when it is time, except at the very end of a shutdown; gives the next
+    /// time.
+    fn feed_watchdog(&mut self) -> u64 {
+        let now = now_us();
+        let bounded = |shutdown: &Shutdown| matches!(shutdown.step, Step::State | Step::Off);
+        if self.shutdown.as_ref().is_some_and(bounded) {
+            return u64::MAX;
+        }
+        if now >= self.next_feed_us {
+            self.next_feed_us = now.saturating_add(FEED_EVERY_US);
+            if let Err(why) = watchdog::feed() {
+                self.trouble(&format!("watchdog : {why}"));
+            }
+        }
+        self.next_feed_us
+    }
+
+    fn trouble(&mut self, line: &str) {
+        self.log.line(Urgency::Error, line);
+        self.book.trouble(line.to_owned());
+    }
+
+    fn sleep_until(&mut self, wake_us: u64) {
+        let mut polled = vec![PollFd::new(self.signals.as_fd(), PollFlags::POLLIN)];
+        let buttons = self.buttons.iter().map(|button| button.as_fd());
+        polled.extend(buttons.map(|fd: BorrowedFd<'_>| PollFd::new(fd, PollFlags::POLLIN)));
+        // Rounded up: waking a little late is waking once.
+        let pause_ms = wake_us.saturating_sub(now_us()).div_ceil(1000);
+        let timeout = i32::try_from(pause_ms).unwrap_or(i32::MAX);
+        let timeout = PollTimeout::try_from(timeout).unwrap_or(PollTimeout::MAX);
+        // An interrupted or failed poll is an early wake-up, no more: everything is looked at
+        // in each turn.
+        let _ = poll(&mut polled, timeout);
+    }
+
+    fn serve_descriptors(&mut self) {
+        while let Some(request) = self.signals.next() {
+            if let Request::End(ending) = request {
+                self.begin_shutdown(ending);
+            }
+        }
+        let pressed = self.buttons.iter_mut().filter_map(|button| {
+            // Every button is emptied, or poll would report it for ever.
+            button.was_pressed().then_some(())
+        });
+        if pressed.count() > 0 {
+            self.begin_shutdown(Ending::PowerOff);
+        }
+    }
+}
+
+/// What the end of a role that runs apart means.
+fn apart_result(role: Role, how: How) -> Result<(), Failure> {
+    match how {
+        How::Exited(0) => Ok(()),
+        How::Exited(status) => {
+            let words = role.last_words();
+            Err(Failure::new(if words.is_empty() {
+                format!("its process ended with status {status} and said nothing")
+            } else {
+                words
+            }))
+        }
+        How::Signaled(libc::SIGKILL) => Err(Failure::new("it took too long and was killed")),
+        How::Signaled(signal) => Err(Failure::new(format!(
+            "its process was ended by signal {signal}"
+        ))),
+    }
+}

@@ -1,0 +1,69 @@
+//! Processes that PID 1 starts from its own executable: a boot phase that may block, the network
+//! agent, the closing of the state. Each has one pipe back to PID 1.
+
+use std::fs::{File, OpenOptions};
+use std::io::Read;
+use std::os::fd::{AsFd, OwnedFd};
+
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::{Pid, pipe2};
+
+use crate::cgroups;
+use crate::failure::{Doing, Failure};
+use crate::sys;
+
+const PROGRAM: &str = "/init";
+/// A role's last words, in bytes.
+const LAST_WORDS: u64 = 1024;
+
+/// A running role.
+#[derive(Debug)]
+pub(crate) struct Role {
+    /// Its process id.
+    pub(crate) pid: i32,
+    /// What it writes to its standard output; never blocks.
+    output: File,
+}
+
+impl Role {
+    /// Starts `/init ARGUMENTS` in the cgroup `/system/GROUP`.
+    pub(crate) fn start(group: &str, arguments: &[&str]) -> Result<Self, Failure> {
+        let what = || format!("start the role {}", arguments.join(" "));
+        let cgroup = cgroups::role(group)?;
+        let (reader, writer) = pipe2(OFlag::O_CLOEXEC).doing(what)?;
+        fcntl(&reader, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).doing(what)?;
+        let null: OwnedFd = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .open("/dev/null")
+            .doing(|| "open /dev/null".to_owned())?
+            .into();
+        let mut line = vec![PROGRAM];
+        line.extend_from_slice(arguments);
+        let pid = sys::spawn(&sys::Spawn {
+            arguments: &line,
+            cgroup: Some(cgroup.as_fd()),
+            output: writer.as_fd(),
+            input: null.as_fd(),
+        })
+        .doing(what)?;
+        Ok(Self {
+            pid,
+            output: reader.into(),
+        })
+    }
+
+    /// Ends it now.
+    pub(crate) fn kill(&self) {
+        let _ = kill(Pid::from_raw(self.pid), Signal::SIGKILL); // ended already: will be reaped
+    }
+
+    /// The sentence that a failed role leaves behind.
+    pub(crate) fn last_words(mut self) -> String {
+        let mut words = Vec::new();
+        // An error here is "nothing more to read now".
+        let _ = (&mut self.output).take(LAST_WORDS).read_to_end(&mut words);
+        String::from_utf8_lossy(&words).trim().to_owned()
+    }
+}

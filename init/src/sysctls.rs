@@ -1,0 +1,58 @@
+//! Kernel settings that the configuration cannot make, each with its reason.
+
+use crate::failure::Failure;
+use crate::mounts::write_kernel_file;
+
+/// `(path below /proc/sys, value)`. Reviewed as a list: a line without a reason is refused.
+const SYSCTLS: [(&str, &str); 13] = [
+    // A kernel pointer in a log line is a map for an attacker.
+    ("kernel/kptr_restrict", "2"),
+    // The kernel log may hold addresses and container names; the status page is for people.
+    ("kernel/dmesg_restrict", "1"),
+    // Profiling interfaces have a long record of privilege bugs; nothing here needs them.
+    ("kernel/perf_event_paranoid", "3"),
+    // Loading BPF programs needs a capability.
+    ("kernel/unprivileged_bpf_disabled", "1"),
+    // Only an ancestor may trace a process.
+    ("kernel/yama/ptrace_scope", "1"),
+    // No kexec: a running kernel is the one that was verified.
+    ("kernel/kexec_load_disabled", "1"),
+    // Magic SysRq from a serial line would be a root shell of its own.
+    ("kernel/sysrq", "0"),
+    // A core dump would be written by, and as, whatever crashed.
+    ("kernel/core_pattern", "|/bin/false"),
+    // Link and FIFO attacks in shared directories.
+    ("fs/protected_symlinks", "1"),
+    ("fs/protected_hardlinks", "1"),
+    ("fs/protected_fifos", "2"),
+    ("fs/protected_regular", "2"),
+    // Databases map many files; the default of 65530 stops some of them (Elasticsearch, MongoDB).
+    ("vm/max_map_count", "262144"),
+];
+
+/// Applies the list; what the kernel does not know is told, not fatal.
+pub(crate) fn apply() -> Result<(), Failure> {
+    let refused: Vec<String> = SYSCTLS
+        .iter()
+        .filter(|(path, _)| std::path::Path::new("/proc/sys").join(path).exists())
+        .filter_map(|(path, text)| write_kernel_file(&format!("/proc/sys/{path}"), text).err())
+        .map(|failure| failure.to_string())
+        .collect();
+    if refused.is_empty() {
+        return Ok(());
+    }
+    Err(Failure::new(refused.join("; ")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_setting_is_made_twice() {
+        let mut paths: Vec<_> = SYSCTLS.iter().map(|(path, _)| path).collect();
+        paths.sort();
+        paths.dedup();
+        assert_eq!(paths.len(), SYSCTLS.len());
+    }
+}
