@@ -1,6 +1,23 @@
 //! Containers: what one is ([`spec`]), how it is started, held to its limits, watched and stopped.
 //!
-//! The builder writes [`spec::Container`] into the verified root; PID 1 reads it. Decisions are
-//! pure; system calls sit in `sys`.
+//! The builder writes [`spec::Container`] into the verified root; PID 1 reads it, makes a
+//! [`plan::Plan`] of it, and launches that as often as its supervision ([`supervise`]) says.
+//! Decisions are pure; system calls sit in `sys`. Nothing here waits for a child.
 
+pub mod launch;
+pub mod plan;
+pub mod report;
 pub mod spec;
+
+mod capabilities;
+mod child;
+mod devices;
+mod mounts;
+mod namespaces;
+mod process;
+mod rlimits;
+mod rootfs;
+mod seccomp;
+mod sys;
+
+pub use sys::Errno;
