@@ -4,5 +4,8 @@
 
 mod capabilities;
 pub mod config;
+pub mod output;
 pub mod resolve;
+pub mod run;
 mod signals;
+mod svg;
