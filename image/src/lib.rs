@@ -2,10 +2,15 @@
 //!
 //! A library so that tests and tools can use the parts; the command itself is `main.rs`.
 
+pub mod assets;
 mod capabilities;
 pub mod config;
+pub mod inspect;
+pub mod lock;
+pub mod manifest;
 pub mod output;
 pub mod resolve;
 pub mod run;
 mod signals;
 mod svg;
+pub mod treemap;

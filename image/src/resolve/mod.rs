@@ -121,6 +121,7 @@ pub fn container(
         },
         after: config.after.clone(),
         after_network: config.after_network,
+        volumes: mounts::volumes(config, image),
         restart: config.restart.clone(),
         stop: Stop {
             signal,

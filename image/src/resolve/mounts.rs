@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use berth_containers::spec::Mount;
+use berth_containers::spec::{Mount, Volume};
 use berth_tree::{Kind, Metadata, Node, Spool, Tree};
 
 use super::rootfs::{self, Found};
@@ -39,7 +39,7 @@ pub(super) fn of(
             MountSource::Volume(name) => bind(
                 &format!("{VOLUMES_DIRECTORY}/{name}"),
                 &mount.target,
-                &["bind", access, "nosuid", "nodev"],
+                &["bind", "idmap", access, "nosuid", "nodev"],
             ),
             MountSource::Tmpfs { size, mode } => tmpfs(&mount.target, *size, *mode),
             MountSource::Status => bind(
@@ -54,11 +54,14 @@ pub(super) fn of(
         if !path.starts_with('/') || config.mounts.iter().any(|mount| mount.target == path) {
             continue;
         }
-        let mode = match rootfs::find(image.tree, path) {
-            Found::Node(id) => image.tree.node(id).metadata.mode,
-            _ => 0o755,
+        let like = match rootfs::find(image.tree, path) {
+            Found::Node(id) => image.tree.node(id).metadata.clone(),
+            _ => Metadata::system(0o755),
         };
-        mounts.push(tmpfs(path, DEFAULT_TMPFS_BYTES, mode));
+        let mut memory = tmpfs(path, DEFAULT_TMPFS_BYTES, like.mode);
+        memory.options.push(format!("uid={}", like.uid));
+        memory.options.push(format!("gid={}", like.gid));
+        mounts.push(memory);
         notes.push(format!(
             "the image declares the volume {path} and no mount names it: it lies in memory, at \
              most {}, and is lost with the container; mounts = [{{ volume = \"NAME\", target = \
@@ -67,6 +70,32 @@ pub(super) fn of(
         ));
     }
     Ok(mounts)
+}
+
+/// The volumes that the machine makes. A new one gets owner and permissions of the directory of
+/// the image that it hides, as Docker does it: the image's program expects them.
+pub(super) fn volumes(config: &ContainerConfig, image: &Image<'_>) -> Vec<Volume> {
+    let mut volumes: Vec<Volume> = Vec::new();
+    for mount in &config.mounts {
+        let MountSource::Volume(name) = &mount.source else {
+            continue;
+        };
+        let path = format!("{VOLUMES_DIRECTORY}/{name}");
+        if volumes.iter().any(|volume| volume.path == path) {
+            continue;
+        }
+        let metadata = match rootfs::find(image.tree, &mount.target) {
+            Found::Node(id) => image.tree.node(id).metadata.clone(),
+            _ => Metadata::system(0o755),
+        };
+        volumes.push(Volume {
+            path,
+            uid: metadata.uid,
+            gid: metadata.gid,
+            mode: metadata.mode,
+        });
+    }
+    volumes
 }
 
 /// What the OCI runtime specification asks of every Linux container ("Default Filesystems"),
@@ -95,22 +124,13 @@ fn usual(config: &ContainerConfig) -> Vec<Mount> {
             ],
         ),
     ];
-    // The kernel shows a new sysfs only to who owns the network it is about.
-    if config.user_namespace && config.network == NetworkMode::Host {
-        mounts.push(bind(
-            "/sys",
-            "/sys",
-            &["rbind", "nosuid", "noexec", "nodev", "ro"],
-        ));
-    } else {
-        mounts.push(mount(
+    mounts.extend([
+        mount(
             "sysfs",
             "sysfs",
             "/sys",
             &["nosuid", "noexec", "nodev", access],
-        ));
-    }
-    mounts.extend([
+        ),
         mount(
             "cgroup",
             "cgroup",

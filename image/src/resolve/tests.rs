@@ -223,6 +223,11 @@ fn a_volume_of_the_image_that_nobody_names_lies_in_memory_and_is_told() {
     let data = mounts.iter().find(|mount| mount.destination == "/data");
     let source = data.and_then(|data| data.source.as_deref());
     assert_eq!(source, Some("/state/volumes/d"));
+    let volumes = &resolved.container.volumes;
+    assert_eq!(
+        (volumes[0].path.as_str(), volumes[0].mode),
+        ("/state/volumes/d", 0o755)
+    );
 }
 
 #[test]

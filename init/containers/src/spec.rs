@@ -24,12 +24,31 @@ pub struct Container {
     /// Whether the machine must have an address before this one starts.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub after_network: bool,
+    /// Directories on the state partition that are made before it starts where they are missing.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub volumes: Vec<Volume>,
     /// What happens when it ends.
     pub restart: Restart,
     /// How it is asked to end.
     pub stop: Stop,
     /// How much of its output is kept.
     pub log: Log,
+}
+
+/// A directory on the state partition that a container mounts. An existing one is left as it is:
+/// its content and its owner belong to whoever used it before.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Volume {
+    /// Where: `/state/volumes/NAME`.
+    pub path: String,
+    /// Owner of a new one, as stored: the mount maps it (option `idmap`), so it is the number
+    /// inside the container.
+    pub uid: u32,
+    /// Group of a new one, likewise.
+    pub gid: u32,
+    /// Permission bits of a new one.
+    pub mode: u16,
 }
 
 /// What happens when a container's first process ends.

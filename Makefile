@@ -1,0 +1,52 @@
+# What people type. Each target installs or names what it needs and is missing (.ci/install).
+CARGO ?= cargo
+OUT ?= out
+TARGET ?= $(or $(CARGO_TARGET_DIR),$(CURDIR)/target)
+BERTH = $(TARGET)/release/berth
+DEVICE = x86_64-unknown-linux-gnu
+CARGO_HOME_DIR = $(or $(CARGO_HOME),$(HOME)/.cargo)
+
+# What the tool carries in itself; its build script reads them here.
+export BERTH_ASSETS = $(TARGET)/assets
+
+# Static, position independent, and without the names of this computer's directories.
+DEVICE_FLAGS = -C target-feature=+crt-static -C link-arg=-Wl,--build-id=none \
+	--remap-path-prefix=$(CURDIR)=berth --remap-path-prefix=$(CARGO_HOME_DIR)=cargo
+
+.PHONY: berth run image kernel test test-long bench check clean assets need-%
+
+berth: assets
+	$(CARGO) build --release -p berth
+
+run: berth need-run need-kernel
+	$(BERTH) run --out $(OUT)/demo $(shell [ -t 0 ] || echo --check)
+
+image: berth need-kernel
+	$(BERTH) build --out $(OUT)/demo
+
+kernel: berth need-kernel
+	$(BERTH) kernel
+
+test: berth need-run need-kernel need-test
+	$(CARGO) test --workspace
+
+test-long: berth need-run need-kernel need-test
+	BERTH_TEST_LONG=1 $(CARGO) test --workspace
+
+bench: berth need-run need-kernel need-test
+	$(CARGO) run --release -p berth-qemu-tests --bin bench
+
+check: need-rust
+	.ci/rules
+
+clean:
+	$(CARGO) clean
+	rm -rf $(OUT)
+
+assets: need-rust need-assets
+	CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUSTFLAGS="$(DEVICE_FLAGS)" $(CARGO) build \
+		--profile device --target $(DEVICE) -p berth-init -p berth-demo
+	.ci/assets $(TARGET)/$(DEVICE)/device $(BERTH_ASSETS)
+
+need-%:
+	@.ci/install $*

@@ -1,0 +1,21 @@
+//! The kernel's arguments: which root, verified how, and where the console is.
+//!
+//! They stand in the UKI and so, later, under its signature: nothing here may depend on the
+//! computer that the machine runs on.
+
+use berth_slots::verity::{self, Geometry, RootHash};
+
+/// The last console is where PID 1 talks; the first is a screen, if there is one. Level 6 shows
+/// what PID 1 says (notices) and the kernel's warnings, without its chatter, which a serial line
+/// makes slow.
+const CONSOLES: &str = "console=tty0 console=ttyS0,115200 loglevel=6";
+
+/// The program that becomes PID 1. Without an initrd the kernel looks elsewhere by itself.
+const INIT: &str = "init=/init";
+
+/// The whole command line.
+#[must_use]
+pub fn of(geometry: &Geometry, root: &RootHash) -> String {
+    let root = verity::kernel_parameters(geometry, root);
+    format!("{root} {INIT} {CONSOLES}")
+}
