@@ -95,6 +95,8 @@ struct Agent {
     interfaces: Vec<Interface>,
     /// What was told about networks that no interface fits.
     told_absent: Vec<Option<Record>>,
+    /// Interfaces that are gone and that PID 1 still knows.
+    gone: Vec<Record>,
     /// PID 1's pipe is full; something is still to be told.
     behind: bool,
     /// What resolv.conf says.
@@ -128,6 +130,7 @@ impl Agent {
             timer: Timer::new()?,
             random: Random::new(sys::seed()),
             interfaces: Vec::new(),
+            gone: Vec::new(),
             behind: false,
             names: None,
             trouble: None,

@@ -75,6 +75,12 @@ impl Agent {
         let Some(client) = &mut interface.client else {
             return;
         };
+        // Looked up late, because /state may come after the agent.
+        if client.wants_address()
+            && let Some(address) = self.store.last_address(client.hardware())
+        {
+            client.remember(address);
+        }
         for action in client.handle(now, event) {
             match action {
                 Action::Send(target, message) => self.send(place, target, &message),

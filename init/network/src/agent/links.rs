@@ -10,6 +10,7 @@ use crate::kernel::{self, BUFFER_LEN};
 use crate::matching;
 use crate::netlink::{Link, Message, Messages, Request};
 use crate::plan;
+use crate::report::{Record, State};
 use crate::sys;
 
 /// What could not be done is tried again after this long.
@@ -21,8 +22,11 @@ impl Agent {
     /// Takes in all links as they are now.
     pub(super) fn survey(&mut self) -> io::Result<()> {
         let links = self.kernel.links()?;
-        self.interfaces
-            .retain(|interface| links.iter().any(|link| link.index == interface.link.index));
+        let there = |index| links.iter().any(|link| link.index == index);
+        let known = self.interfaces.iter().map(|interface| interface.link.index);
+        for index in known.filter(|index| !there(*index)).collect::<Vec<_>>() {
+            self.gone(index);
+        }
         for link in links {
             self.link(link);
         }
@@ -47,10 +51,7 @@ impl Agent {
             for (_, message) in Messages::new(received) {
                 match message {
                     Message::Link(link) => self.link(link),
-                    Message::LinkGone(index) => {
-                        self.interfaces
-                            .retain(|interface| interface.link.index != index);
-                    }
+                    Message::LinkGone(index) => self.gone(index),
                     _ => {}
                 }
             }
@@ -69,11 +70,9 @@ impl Agent {
             .position(|known| known.link.index == link.index);
         let place = match (known, position) {
             (Some(place), Some(position)) if self.is_still(place, position, &link) => Some(place),
-            (known, position) => {
+            (_, position) => {
                 // Another network's now, nobody's any more, or new.
-                if let Some(place) = known {
-                    self.interfaces.remove(place);
-                }
+                self.gone(link.index);
                 position.and_then(|position| self.claim(&link, position))
             }
         };
@@ -92,8 +91,29 @@ impl Agent {
 
     fn is_still(&self, place: usize, position: usize, link: &Link) -> bool {
         self.interfaces.get(place).is_some_and(|interface| {
-            interface.position == position && interface.link.hardware == link.hardware
+            interface.position == position
+                && interface.link.hardware == link.hardware
+                && interface.link.name == link.name
         })
+    }
+
+    /// Lets go of an interface that is not there or not ours any more.
+    fn gone(&mut self, index: u32) {
+        let known = self
+            .interfaces
+            .iter()
+            .position(|known| known.link.index == index);
+        if let Some(place) = known {
+            let interface = self.interfaces.remove(place);
+            self.gone.extend(interface.told.map(|told| Record {
+                state: State::Absent,
+                addresses: Vec::new(),
+                gateway: None,
+                lease: None,
+                sentence: format!("the interface {} is gone", told.interface),
+                ..told
+            }));
+        }
     }
 
     /// Makes an interface of a link that fits a network.
@@ -117,8 +137,6 @@ impl Agent {
             let mut client = Client::new(hardware, &self.hostname, random);
             if let Some(lease) = self.store.lease(hardware) {
                 client.adopt(sys::boottime(), lease);
-            } else if let Some(address) = self.store.last_address(hardware) {
-                client.remember(address);
             }
             interface.client = Some(client);
         }

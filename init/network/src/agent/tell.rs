@@ -17,6 +17,15 @@ impl Agent {
         self.behind = false;
         let now = sys::boottime();
         let at_us = sys::monotonic_us();
+        while let Some(record) = self.gone.pop() {
+            if !self.send_record(&Record {
+                at_us,
+                ..record.clone()
+            }) {
+                self.gone.push(record);
+                return;
+            }
+        }
         for place in 0..self.interfaces.len() {
             let Some(interface) = self.interfaces.get(place) else {
                 break;

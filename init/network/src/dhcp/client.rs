@@ -176,6 +176,17 @@ impl Client {
         self.wanted = Some(address).filter(|address| usable(*address));
     }
 
+    /// Whether the client is about to ask without knowing what it had before.
+    pub fn wants_address(&self) -> bool {
+        let idle_or_asking = matches!(self.phase(), Phase::Stopped | Phase::Asking);
+        self.wanted.is_none() && self.refusals == 0 && idle_or_asking
+    }
+
+    /// The interface's hardware address.
+    pub fn hardware(&self) -> HardwareAddress {
+        self.hardware
+    }
+
     /// The lease in use.
     pub fn lease(&self) -> Option<&Lease> {
         self.held.as_ref()

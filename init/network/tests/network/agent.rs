@@ -160,6 +160,20 @@ fn a_cable_or_a_whole_interface_may_come_late() {
     agent.wait_all(&["state=no-carrier", "address=10.77.0.5"]);
     lab.cable("up");
     agent.wait_all(&["state=up", "leased 10.77.0.5"]);
+    lab.ip(MACHINE, "link del eth0");
+    let gone = agent.wait("interface=eth0 state=absent");
+    assert!(!gone.contains("address="), "{gone}");
+    agent.wait("network=lan state=absent");
+}
+
+#[test]
+fn an_address_from_before_a_reboot_is_wished_for_also_when_state_comes_late() {
+    let Some(lab) = Lab::new() else { return };
+    let mut agent = lab.agent(DHCP);
+    agent.wait("state=asking");
+    lab.remember("10.77.0.57");
+    let _server = lab.dnsmasq(ONE, &[RANGE]);
+    agent.wait_all(&["state=up", "address=10.77.0.57/24"]);
 }
 
 #[test]
@@ -298,15 +312,7 @@ fn damaged_foreign_and_repeated_packets_change_nothing() {
 #[test]
 fn the_lease_of_the_last_boot_is_asked_for_first() {
     let Some(lab) = Lab::new() else { return };
-    let state = lab.file("state");
-    std::fs::create_dir(&state).unwrap();
-    let lease = r#"{"address":"10.77.0.55/24","server":"10.77.0.1","began_ms":1,"lasts":60,"renew":30,
-        "rebind":50,"routes":[],"dns":[],"ntp":[],"domain":null,"mtu":null}"#;
-    std::fs::write(
-        state.join(format!("{}.lease", lab.mac().replace(':', ""))),
-        lease,
-    )
-    .unwrap();
+    lab.remember("10.77.0.55");
     let mut server = lab.dnsmasq(ONE, &[RANGE, "--dhcp-authoritative"]);
     let mut agent = lab.agent(DHCP);
     agent.wait_all(&["state=up", "address=10.77.0.55/24"]);

@@ -134,6 +134,17 @@ impl Lab {
         words[at + 1].to_owned()
     }
 
+    /// Leaves what an earlier boot would have: the lease of `address` on the state partition.
+    pub(crate) fn remember(&self, address: &str) {
+        let lease = format!(
+            r#"{{"address":"{address}/24","server":"10.77.0.1","began_ms":1,"lasts":60,"renew":30,
+                "rebind":50,"routes":[],"dns":[],"ntp":[],"domain":null,"mtu":null}}"#
+        );
+        let name = format!("{}.lease", self.mac().replace(':', ""));
+        std::fs::create_dir(self.file("state")).unwrap();
+        std::fs::write(self.file("state").join(name), lease).unwrap();
+    }
+
     pub(crate) fn file(&self, name: &str) -> PathBuf {
         self.directory.path().join(name)
     }
