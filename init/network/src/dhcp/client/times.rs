@@ -7,6 +7,7 @@ use crate::dhcp::lease::Lease;
 
 /// A server that made an offer and then does not answer is given up after this many requests.
 const REQUEST_TRIES: u32 = 3;
+/// An address from before is asked for this often before every server is asked for any.
 const REBOOT_TRIES: u32 = 2;
 
 impl Client {
