@@ -11,7 +11,7 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 
-use berth_provision::{Match, Network};
+use berth_provision::Network;
 
 use crate::dhcp::Random;
 use crate::interface::Interface;
@@ -24,7 +24,7 @@ use crate::sys::{self, Interest, NetlinkSocket, Timer};
 /// What the agent is started with.
 #[derive(Debug)]
 pub struct Setup {
-    /// The configured networks in the order of the file. None at all: DHCP on every Ethernet.
+    /// The networks in the order of the file. Interfaces that none of them fits are left alone.
     pub networks: Vec<Network>,
     /// The machine's name.
     pub hostname: String,
@@ -108,14 +108,11 @@ struct Agent {
 impl Agent {
     fn new(setup: Setup) -> io::Result<Self> {
         let Setup {
-            mut networks,
+            networks,
             hostname,
             report,
             places,
         } = setup;
-        if networks.is_empty() {
-            networks.push(every_ethernet());
-        }
         sys::set_nonblocking(report.as_fd())?;
         Ok(Self {
             told_absent: networks.iter().map(|_| None).collect(),
@@ -168,19 +165,5 @@ impl Agent {
         }
         self.times();
         Ok(())
-    }
-}
-
-/// What a configuration without networks means.
-fn every_ethernet() -> Network {
-    Network {
-        name: "default".to_owned(),
-        matches: Match::default(),
-        dhcp4: true,
-        addresses: Vec::new(),
-        gateway: None,
-        dns: Vec::new(),
-        routes: Vec::new(),
-        mtu: None,
     }
 }
