@@ -82,6 +82,15 @@ impl Spool {
         Ok(bytes)
     }
 
+    /// Reads `content` as a stream.
+    pub fn reader(&self, content: &Content) -> ContentReader<'_> {
+        ContentReader {
+            spool: self,
+            content: *content,
+            at: 0,
+        }
+    }
+
     /// Fills `buffer` from `content`, starting `skip` bytes into it.
     ///
     /// # Errors
@@ -92,6 +101,25 @@ impl Spool {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
         self.file.read_exact_at(buffer, content.offset + skip)
+    }
+}
+
+/// One file's data as a stream.
+#[derive(Debug)]
+pub struct ContentReader<'a> {
+    spool: &'a Spool,
+    content: Content,
+    at: u64,
+}
+
+impl Read for ContentReader<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let left = usize::try_from(self.content.len - self.at).unwrap_or(usize::MAX);
+        let len = left.min(buffer.len());
+        let part = buffer.get_mut(..len).unwrap_or_default();
+        self.spool.read_at(&self.content, self.at, part)?;
+        self.at += len as u64;
+        Ok(len)
     }
 }
 

@@ -11,6 +11,17 @@ use crate::spool::Content;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct NodeId(u32);
 
+impl NodeId {
+    /// The index as a number: nodes are counted from 0, the root, in the order of their making.
+    #[must_use]
+    pub fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
+/// Most symbolic links followed for one path, as in Linux.
+const MAX_SYMLINKS: usize = 40;
+
 /// Owner, permissions, time and extended attributes of a node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Metadata {
@@ -95,6 +106,9 @@ pub enum PathError {
     /// A name longer than Linux allows (255 bytes).
     #[error("path {0:?}: a name is longer than 255 bytes")]
     NameTooLong(String),
+    /// Symbolic links lead in a circle.
+    #[error("path {0:?}: more than 40 symbolic links; they lead in a circle")]
+    SymlinkLoop(String),
     /// The root itself cannot be replaced or removed.
     #[error("the root directory cannot be replaced or removed")]
     IsRoot,
@@ -157,6 +171,45 @@ impl Tree {
             .ok()?
             .into_iter()
             .try_fold(self.root(), |at, name| self.child(at, name))
+    }
+
+    /// Looks a path up as a process whose root this tree is would: symbolic links are followed,
+    /// `..` goes up and stays at the root. `None` when nothing is there.
+    ///
+    /// # Errors
+    /// When links lead in a circle, or a parent is not a directory.
+    pub fn resolve(&self, path: &[u8]) -> Result<Option<NodeId>, PathError> {
+        let mut above: Vec<NodeId> = Vec::new();
+        let mut at = self.root();
+        let mut links = 0;
+        let mut rest: Vec<Vec<u8>> = components(path);
+        while let Some(name) = rest.pop() {
+            if self.entries(at).is_none() {
+                return Err(PathError::NotADirectory(lossy(path)));
+            }
+            if name == b".." {
+                at = above.pop().unwrap_or(at);
+                continue;
+            }
+            let Some(next) = self.child(at, &name) else {
+                return Ok(None);
+            };
+            let Kind::Symlink(target) = &self.node(next).kind else {
+                above.push(at);
+                at = next;
+                continue;
+            };
+            links += 1;
+            if links > MAX_SYMLINKS {
+                return Err(PathError::SymlinkLoop(lossy(path)));
+            }
+            if target.starts_with(b"/") {
+                above.clear();
+                at = self.root();
+            }
+            rest.extend(components(target));
+        }
+        Ok(Some(at))
     }
 
     /// Puts `node` at `path`, replacing what has that name. The parent must be there.
@@ -260,6 +313,15 @@ impl Tree {
     }
 }
 
+/// The parts of a path, last one first; `..` is kept.
+fn components(path: &[u8]) -> Vec<Vec<u8>> {
+    path.split(|byte| *byte == b'/')
+        .filter(|part| !matches!(*part, b"" | b"."))
+        .rev()
+        .map(<[u8]>::to_vec)
+        .collect()
+}
+
 fn split(path: &[u8]) -> Result<Vec<&[u8]>, PathError> {
     let mut parts = Vec::new();
     for part in path.split(|byte| *byte == b'/') {
@@ -328,6 +390,42 @@ mod tests {
         .expect("f");
         assert!(matches!(
             tree.insert(b"f/x", dir()),
+            Err(PathError::NotADirectory(_))
+        ));
+    }
+
+    #[test]
+    fn links_are_followed_inside_the_tree_only() {
+        let link = |target: &[u8]| Node {
+            metadata: Metadata::system(0o777),
+            kind: Kind::Symlink(target.to_vec()),
+        };
+        let mut tree = Tree::new(Metadata::system(0o755));
+        let file = tree.create_dirs(b"usr/lib", &Metadata::system(0o755));
+        let file = tree.insert_in(
+            file.expect("dirs"),
+            b"passwd",
+            Node {
+                metadata: Metadata::system(0o644),
+                kind: Kind::Fifo,
+            },
+        );
+        for (path, target) in [
+            (&b"etc"[..], &b"../../../usr/./lib"[..]),
+            (b"abs", b"/etc/passwd"),
+            (b"a", b"b"),
+            (b"b", b"a"),
+            (b"dangling", b"nowhere/at/all"),
+        ] {
+            tree.insert(path, link(target)).expect("link");
+        }
+        assert_eq!(tree.resolve(b"/etc/passwd"), Ok(Some(file)));
+        assert_eq!(tree.resolve(b"abs"), Ok(Some(file)));
+        assert_eq!(tree.resolve(b"usr/../../etc/passwd"), Ok(Some(file)));
+        assert_eq!(tree.resolve(b"dangling"), Ok(None));
+        assert!(matches!(tree.resolve(b"a"), Err(PathError::SymlinkLoop(_))));
+        assert!(matches!(
+            tree.resolve(b"abs/x"),
             Err(PathError::NotADirectory(_))
         ));
     }
