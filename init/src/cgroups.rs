@@ -29,13 +29,16 @@ pub(crate) fn make_tree() -> Result<(), Failure> {
 
 /// Makes the cgroup of one role and gives its directory, to start the role in.
 pub(crate) fn role(name: &str) -> Result<OwnedFd, Failure> {
-    let path = format!("{ROOT}/system/{name}");
-    match std::fs::create_dir(&path) {
+    make(&format!("{ROOT}/system/{name}"))
+}
+
+fn make(path: &str) -> Result<OwnedFd, Failure> {
+    match std::fs::create_dir(path) {
         Ok(()) => {}
         Err(why) if why.kind() == std::io::ErrorKind::AlreadyExists => {}
         Err(why) => return Err(why).doing(|| format!("make the cgroup {path}")),
     }
-    File::open(&path)
+    File::open(path)
         .map(OwnedFd::from)
         .doing(|| format!("open the cgroup {path}"))
 }

@@ -18,12 +18,16 @@ mod console;
 mod durable;
 mod entropy;
 mod failure;
+mod first_boot;
+mod grace_periods;
 mod hostname;
 mod kernel_log;
 mod last_resort;
 mod loopback;
+mod machine;
 mod machine_id;
 mod mounts;
+mod network;
 mod own_disk;
 mod phase;
 mod pid1;
@@ -46,6 +50,8 @@ use phase::Run;
 
 /// One boot phase in a process of its own: `/init phase NAME`.
 const PHASE_ROLE: &str = "phase";
+/// The network agent.
+const NETWORK_ROLE: &str = "network";
 /// The closing of the state on the way down.
 const CLOSE_ROLE: &str = "close-state";
 
@@ -54,6 +60,7 @@ fn main() -> ExitCode {
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match arguments.as_slice() {
         [PHASE_ROLE, name] => role(|| phase_apart(name)),
+        [NETWORK_ROLE] => role(network::run_agent),
         [CLOSE_ROLE] => role(shutdown::close_state),
         _ if std::process::id() == 1 => pid1::run(),
         _ => {

@@ -3,18 +3,19 @@
 //! One thread; nothing here may block. A pass over the children comes before every sleep, so no
 //! ended process is missed whatever became of its signal.
 
-use std::fs;
 use std::os::fd::{AsFd, BorrowedFd};
 
+use berth_network::report::State as LinkState;
+use berth_provision::Machine;
 use berth_provision::status::{PhaseResult, PhaseStatus};
-use berth_provision::{MACHINE_PATH, Machine, SCHEMA};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use crate::boot::PHASES;
-use crate::failure::{Doing, Failure};
+use crate::failure::Failure;
 use crate::kernel_log::{KernelLog, Urgency, now_us};
+use crate::network::NetworkAgent;
 use crate::phase::{Next, Run, Sequence, Verdict};
 use crate::power_button::PowerButton;
 use crate::roles::Role;
@@ -23,7 +24,7 @@ use crate::signals::{Request, Signals};
 use crate::status::Book;
 use crate::sys::{self, Ended, How};
 use crate::watchdog::{self, FEED_EVERY_US};
-use crate::{clock, hostname, last_resort, ram_root, shutdown};
+use crate::{clock, hostname, last_resort, machine, ram_root, shutdown};
 
 /// PID 1 and all that it holds.
 pub(crate) struct Pid1 {
@@ -34,6 +35,9 @@ pub(crate) struct Pid1 {
     boot: Sequence,
     /// The phase that runs in a process of its own, and when it started.
     apart: Option<(Role, u64)>,
+    network: NetworkAgent,
+    /// The machine has had an address.
+    addressed: bool,
     buttons: Vec<PowerButton>,
     shutdown: Option<Shutdown>,
     /// The process that closes the state on the way down.
@@ -64,6 +68,8 @@ impl Pid1 {
             signals,
             boot: Sequence::new(),
             apart: None,
+            network: NetworkAgent::default(),
+            addressed: false,
             buttons: Vec::new(),
             shutdown: None,
             closing: None,
@@ -80,30 +86,27 @@ impl Pid1 {
             None => self.move_boot_on(),
             Some(_) => self.move_shutdown_on(),
         });
+        wake_us = wake_us.min(self.restart_network());
         wake_us = wake_us.min(self.book.publish(&self.machine, now_us()));
         self.sleep_until(wake_us);
         self.serve_descriptors();
     }
 
     fn reaped(&mut self, ended: Ended) {
-        if self
-            .apart
-            .as_ref()
-            .is_some_and(|(role, _)| role.pid == ended.pid)
-        {
-            if let Some((role, start_us)) = self.apart.take() {
-                let result = apart_result(role, ended.how);
-                self.phase_ended(start_us, result);
+        let is_it = |role: &Role| role.pid == ended.pid;
+        if let Some((role, start_us)) = self.apart.take_if(|(role, _)| is_it(role)) {
+            if self.shutdown.is_none() {
+                self.phase_ended(start_us, apart_result(role, ended.how));
             }
-        } else if self
-            .closing
-            .as_ref()
-            .is_some_and(|role| role.pid == ended.pid)
+        } else if let Some(role) = self.closing.take_if(|role| is_it(role))
+            && let Err(why) = apart_result(role, ended.how)
         {
-            if let Some(role) = self.closing.take() {
-                if let Err(why) = apart_result(role, ended.how) {
-                    self.log.line(Urgency::Error, &format!("shutdown : {why}"));
-                }
+            self.log.line(Urgency::Error, &format!("shutdown : {why}"));
+        }
+        if self.network.is(ended.pid) {
+            self.network.ended(now_us());
+            if self.shutdown.is_none() {
+                self.trouble("network : the network agent ended and is started again");
             }
         }
         // Anything else is an orphan that PID 1 inherited: reaped, and nobody asks how it ended.
@@ -194,16 +197,7 @@ impl Pid1 {
     }
 
     pub(crate) fn read_machine(&mut self) -> Result<(), Failure> {
-        let text = fs::read(MACHINE_PATH).doing(|| format!("read {MACHINE_PATH}"))?;
-        let machine: Machine = serde_json::from_slice(&text)
-            .doing(|| format!("understand {MACHINE_PATH}, which the image was built with"))?;
-        if machine.schema != SCHEMA {
-            return Err(Failure::new(format!(
-                "{MACHINE_PATH} has schema {} and this machine knows {SCHEMA}: the image was put \
-                 together from parts of different versions",
-                machine.schema
-            )));
-        }
+        let machine = machine::read()?;
         last_resort::follow(machine.on_failure);
         self.machine = machine;
         Ok(())
@@ -228,6 +222,11 @@ impl Pid1 {
         let name = hostname::set(&self.machine.hostname)?;
         self.book.hostname(name);
         Ok(())
+    }
+
+    pub(crate) fn start_network(&mut self) -> Result<(), Failure> {
+        self.log.let_go();
+        self.network.start()
     }
 
     pub(crate) fn open_power_buttons(&mut self) -> Result<(), Failure> {
@@ -261,7 +260,7 @@ impl Pid1 {
         };
         let done = match shutdown.step {
             Step::Containers => true,
-            Step::Roles => self.apart.is_none(),
+            Step::Roles => self.apart.is_none() && !self.network.runs(),
             Step::Rest => !sys::has_children(),
             Step::State => self.closing.is_none(),
             Step::Off => false,
@@ -287,6 +286,7 @@ impl Pid1 {
                 if let Some((role, _)) = &self.apart {
                     role.kill();
                 }
+                self.network.stop();
             }
             Step::Rest => {
                 // Every process but PID 1; ESRCH when there is none.
@@ -328,6 +328,41 @@ impl Pid1 {
         self.next_feed_us
     }
 
+    /// Starts the network agent again when its pause is over; gives the time when that is.
+    fn restart_network(&mut self) -> u64 {
+        match self.network.restart_us() {
+            Some(_) if self.shutdown.is_some() => u64::MAX,
+            Some(time_us) if now_us() < time_us => time_us,
+            Some(_) => {
+                if let Err(why) = self.network.start() {
+                    self.trouble(&format!("network : {why}"));
+                }
+                self.network.restart_us().unwrap_or(u64::MAX)
+            }
+            None => u64::MAX,
+        }
+    }
+
+    fn read_network_records(&mut self) {
+        let mut news = false;
+        while let Some(record) = self.network.next_record() {
+            let urgency = match record.state {
+                LinkState::Failed => Urgency::Error,
+                _ => Urgency::Notice,
+            };
+            self.log.line(urgency, &record.to_string());
+            news = true;
+        }
+        if news {
+            self.book.networks(self.network.status());
+            if !self.addressed && self.network.has_address() {
+                self.addressed = true;
+                self.log
+                    .line(Urgency::Notice, &format!("addressed t={}", now_us()));
+            }
+        }
+    }
+
     fn trouble(&mut self, line: &str) {
         self.log.line(Urgency::Error, line);
         self.book.trouble(line.to_owned());
@@ -337,6 +372,11 @@ impl Pid1 {
         let mut polled = vec![PollFd::new(self.signals.as_fd(), PollFlags::POLLIN)];
         let buttons = self.buttons.iter().map(|button| button.as_fd());
         polled.extend(buttons.map(|fd: BorrowedFd<'_>| PollFd::new(fd, PollFlags::POLLIN)));
+        polled.extend(
+            self.network
+                .output()
+                .map(|fd| PollFd::new(fd, PollFlags::POLLIN)),
+        );
         // Rounded up: waking a little late is waking once.
         let pause_ms = wake_us.saturating_sub(now_us()).div_ceil(1000);
         let timeout = i32::try_from(pause_ms).unwrap_or(i32::MAX);
@@ -347,6 +387,7 @@ impl Pid1 {
     }
 
     fn serve_descriptors(&mut self) {
+        self.read_network_records();
         while let Some(request) = self.signals.next() {
             if let Request::End(ending) = request {
                 self.begin_shutdown(ending);

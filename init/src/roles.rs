@@ -3,7 +3,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::Read;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::signal::{Signal, kill};
@@ -24,6 +24,8 @@ pub(crate) struct Role {
     pub(crate) pid: i32,
     /// What it writes to its standard output; never blocks.
     output: File,
+    /// It still may write.
+    open: bool,
 }
 
 impl Role {
@@ -51,12 +53,35 @@ impl Role {
         Ok(Self {
             pid,
             output: reader.into(),
+            open: true,
         })
+    }
+
+    /// Asks it to end.
+    pub(crate) fn ask_to_end(&self) {
+        let _ = kill(Pid::from_raw(self.pid), Signal::SIGTERM); // ended already: will be reaped
     }
 
     /// Ends it now.
     pub(crate) fn kill(&self) {
         let _ = kill(Pid::from_raw(self.pid), Signal::SIGKILL); // ended already: will be reaped
+    }
+
+    /// Fills `buffer` with what it wrote; the number of bytes, 0 when there is nothing.
+    pub(crate) fn read(&mut self, buffer: &mut [u8]) -> usize {
+        match self.output.read(buffer) {
+            Ok(0) => {
+                self.open = false;
+                0
+            }
+            Ok(length) => length,
+            Err(_) => 0, // nothing now
+        }
+    }
+
+    /// Whether polling its output can tell anything: a closed pipe would wake PID 1 for ever.
+    pub(crate) fn is_open(&self) -> bool {
+        self.open
     }
 
     /// The sentence that a failed role leaves behind.
@@ -65,5 +90,11 @@ impl Role {
         // An error here is "nothing more to read now".
         let _ = (&mut self.output).take(LAST_WORDS).read_to_end(&mut words);
         String::from_utf8_lossy(&words).trim().to_owned()
+    }
+}
+
+impl AsFd for Role {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.output.as_fd()
     }
 }

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use berth_provision::Machine;
-use berth_provision::status::{Memory, PhaseStatus, STATUS_PATH, Slot, Status};
+use berth_provision::status::{Memory, NetworkStatus, PhaseStatus, STATUS_PATH, Slot, Status};
 
 use crate::console;
 use crate::own_disk::OwnDisk;
@@ -44,6 +44,12 @@ impl Book {
     /// The host name was set.
     pub(crate) fn hostname(&mut self, name: String) {
         self.status.hostname = name;
+        self.changed = true;
+    }
+
+    /// The network agent has news.
+    pub(crate) fn networks(&mut self, networks: Vec<NetworkStatus>) {
+        self.status.networks = networks;
         self.changed = true;
     }
 

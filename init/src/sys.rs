@@ -6,7 +6,7 @@ mod device;
 mod process;
 
 pub(crate) use device::{
-    credit_entropy, grow_ext4, is_power_button, raise_loopback, set_watchdog_timeout,
-    watchdog_keep_alive,
+    PartitionNews, credit_entropy, grow_ext4, is_power_button, raise_loopback,
+    set_watchdog_timeout, tell_partition, watchdog_keep_alive, zero_range,
 };
-pub(crate) use process::{Ended, How, Spawn, has_children, spawn, wait_any};
+pub(crate) use process::{Ended, How, Spawn, has_children, restrict_bounding_set, spawn, wait_any};

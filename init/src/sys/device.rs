@@ -6,6 +6,12 @@ use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 /// Numbers from linux/watchdog.h.
 const WDIOC_KEEPALIVE: libc::Ioctl = 0x8004_5705_u32 as libc::Ioctl;
 const WDIOC_SETTIMEOUT: libc::Ioctl = 0xc004_5706_u32 as libc::Ioctl;
+/// From linux/blkpg.h.
+const BLKPG: libc::Ioctl = 0x1269;
+const BLKPG_ADD_PARTITION: libc::c_int = 1;
+const BLKPG_RESIZE_PARTITION: libc::c_int = 3;
+/// From linux/fs.h.
+const BLKZEROOUT: libc::Ioctl = 0x127f;
 /// From fs/ext4/ext4.h.
 const EXT4_IOC_RESIZE_FS: libc::Ioctl = 0x4008_6610;
 /// From linux/random.h.
@@ -35,6 +41,71 @@ pub(crate) fn set_watchdog_timeout(watchdog: BorrowedFd<'_>, seconds: i32) -> io
     // SAFETY: the request reads and writes one int, which outlives the call.
     checked(unsafe { libc::ioctl(watchdog.as_raw_fd(), WDIOC_SETTIMEOUT, &mut timeout) })?;
     Ok(timeout)
+}
+
+/// What the kernel is told about a partition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum PartitionNews {
+    /// It is new.
+    Added,
+    /// It has another length.
+    Resized,
+}
+
+/// Tells the kernel about a partition: its number, and its place on the disk in bytes.
+pub(crate) fn tell_partition(
+    disk: BorrowedFd<'_>,
+    news: PartitionNews,
+    number: u32,
+    start_bytes: u64,
+    length_bytes: u64,
+) -> io::Result<()> {
+    #[repr(C)]
+    struct Partition {
+        start: i64,
+        length: i64,
+        number: libc::c_int,
+        name: [u8; 64],
+        volume: [u8; 64],
+    }
+    #[repr(C)]
+    struct Argument {
+        operation: libc::c_int,
+        flags: libc::c_int,
+        length: libc::c_int,
+        data: *const Partition,
+    }
+    let too_far = |_| io::Error::from(io::ErrorKind::InvalidInput);
+    let partition = Partition {
+        start: i64::try_from(start_bytes).map_err(too_far)?,
+        length: i64::try_from(length_bytes).map_err(too_far)?,
+        number: libc::c_int::try_from(number).map_err(too_far)?,
+        name: [0; 64],
+        volume: [0; 64],
+    };
+    let argument = Argument {
+        operation: match news {
+            PartitionNews::Added => BLKPG_ADD_PARTITION,
+            PartitionNews::Resized => BLKPG_RESIZE_PARTITION,
+        },
+        flags: 0,
+        length: size_of::<Partition>() as libc::c_int,
+        data: &partition,
+    };
+    // SAFETY: both structures are laid out as linux/blkpg.h says and outlive the call, which
+    // only reads them.
+    checked(unsafe { libc::ioctl(disk.as_raw_fd(), BLKPG, &argument) })
+}
+
+/// Makes a byte range of a block device read as zeroes, by discarding where the device can.
+pub(crate) fn zero_range(
+    device: BorrowedFd<'_>,
+    start_bytes: u64,
+    length_bytes: u64,
+) -> io::Result<()> {
+    let range = [start_bytes, length_bytes];
+    // SAFETY: the request reads two 64-bit values, which outlive the call.
+    checked(unsafe { libc::ioctl(device.as_raw_fd(), BLKZEROOUT, range.as_ptr()) })
 }
 
 /// Grows a mounted ext4 file system to this many of its blocks.

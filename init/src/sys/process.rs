@@ -122,3 +122,55 @@ pub(crate) fn spawn(what: &Spawn<'_>) -> io::Result<i32> {
         pid => Ok(pid as i32),
     }
 }
+
+/// Gives up, for this process and all its children, every capability that is not in `keep`, and
+/// every way to gain one by a set-id program.
+pub(crate) fn restrict_bounding_set(keep: &[u32]) -> io::Result<()> {
+    /// Newer kernels have more capabilities than this program knows; PR_CAPBSET_DROP then says
+    /// EINVAL after the last.
+    const MOST: u32 = 64;
+    let kept = keep.iter().fold(0_u64, |set, bit| set | 1_u64 << bit);
+    for capability in (0..MOST).filter(|bit| kept >> bit & 1 == 0) {
+        // SAFETY: prctl with integers only.
+        if unsafe { libc::prctl(libc::PR_CAPBSET_DROP, capability as libc::c_ulong, 0, 0, 0) } != 0
+        {
+            let why = io::Error::last_os_error();
+            if why.raw_os_error() == Some(libc::EINVAL) {
+                break;
+            }
+            return Err(why);
+        }
+    }
+
+    #[repr(C)]
+    struct Header {
+        version: u32,
+        pid: i32,
+    }
+    #[repr(C)]
+    struct Data {
+        effective: u32,
+        permitted: u32,
+        inheritable: u32,
+    }
+    const VERSION_3: u32 = 0x2008_0522; // linux/capability.h
+    let header = Header {
+        version: VERSION_3,
+        pid: 0,
+    };
+    let half = |set: u64| Data {
+        effective: set as u32,
+        permitted: set as u32,
+        inheritable: 0,
+    };
+    let data = [half(kept), half(kept >> 32)];
+    // SAFETY: both structures are laid out as capset(2) says and outlive the call.
+    if unsafe { libc::syscall(libc::SYS_capset, &header, data.as_ptr()) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: prctl with integers only.
+    if unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(())
+}
