@@ -197,6 +197,16 @@ impl Console {
         })
     }
 
+    /// Waits until the console is closed: QEMU has ended and all it said has been read.
+    pub(crate) fn closed(&self, deadline: Duration) -> bool {
+        let state = lock(&self.shared.0);
+        let wait = self
+            .shared
+            .1
+            .wait_timeout_while(state, deadline, |state| !state.ended);
+        wait.is_ok_and(|(state, _)| state.ended)
+    }
+
     /// The last lines, for an error's reader.
     pub fn tail(&self) -> String {
         tail(&lock(&self.shared.0).text)

@@ -8,6 +8,8 @@ pub mod accelerator;
 mod artifacts;
 pub mod console;
 mod error;
+pub mod files;
+pub mod guest;
 pub mod http;
 pub mod machine;
 pub mod monitor;
@@ -18,6 +20,7 @@ mod turn;
 pub use artifacts::{Artifacts, target_directory};
 pub use console::{Console, Line};
 pub use error::Error;
+pub use files::Files;
 pub use machine::{Builder, Disk, Machine};
 
 use std::time::Duration;

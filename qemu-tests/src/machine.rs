@@ -38,6 +38,8 @@ const FIRMWARE: [(&str, &str); 4] = [
 ];
 /// Pause between two looks at whether QEMU has ended.
 const PAUSE: Duration = Duration::from_millis(20);
+/// How long the last words of an ended QEMU may take to be read.
+const CLOSING: Duration = Duration::from_secs(5);
 
 /// How a machine starts.
 #[derive(Clone, Debug)]
@@ -191,8 +193,9 @@ impl Builder {
         command
             .arg("-qmp")
             .arg(format!("unix:{},server=on,wait=off", socket.display()));
-        let errors = artifacts.path("qemu.log");
-        let errors = std::fs::File::create(&errors).map_err(Error::file("creating", errors))?;
+        let complaints = artifacts.path("qemu.log");
+        let errors = std::fs::File::create(&complaints);
+        let errors = errors.map_err(Error::file("creating", &complaints))?;
         command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -204,7 +207,10 @@ impl Builder {
         })?;
         let log = artifacts.path("console.log");
         let console = Console::read(label.clone(), artifacts.failure_flag(), output, &log)?;
-        let monitor = Monitor::connect(label.clone(), &socket)?;
+        let monitor = Monitor::connect(label.clone(), &socket).map_err(|error| {
+            let said = std::fs::read_to_string(&complaints).unwrap_or_default();
+            Error::broken(format!("{error}; QEMU said: {said}"))
+        })?;
         let machine = Machine {
             label,
             console,
@@ -452,7 +458,10 @@ impl Machine {
                 .map_err(Error::file("waiting for", "this test's QEMU"))?;
             drop(qemu);
             match status {
-                Some(status) => return Ok(status),
+                Some(status) => {
+                    self.console.closed(CLOSING);
+                    return Ok(status);
+                }
                 None if Instant::now() < until => thread::sleep(PAUSE),
                 None => {
                     return Err(Error::Deadline {

@@ -14,6 +14,16 @@ pub(crate) struct Reading {
     pub(crate) monotonic_ns: u64,
 }
 
+impl Reading {
+    /// From this reading to a later one.
+    pub(crate) fn until(self, later: Self) -> Self {
+        Self {
+            ticks: later.ticks.wrapping_sub(self.ticks),
+            monotonic_ns: later.monotonic_ns.wrapping_sub(self.monotonic_ns),
+        }
+    }
+}
+
 impl fmt::Display for Reading {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(out, "ticks={} ns={}", self.ticks, self.monotonic_ns)

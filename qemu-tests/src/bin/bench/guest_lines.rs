@@ -1,0 +1,53 @@
+//! The `guest: …` lines that the guests' program writes.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use berth_qemu_tests::{Builder, Error};
+
+/// Both clocks as the guest read them.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Reading {
+    /// Time stamp counter.
+    pub(crate) ticks: u64,
+    /// CLOCK_MONOTONIC, nanoseconds.
+    pub(crate) ns: u64,
+}
+
+/// The readings that a console shows, by label, in order.
+pub(crate) fn readings(text: &str) -> BTreeMap<String, Vec<Reading>> {
+    let mut found: BTreeMap<String, Vec<Reading>> = BTreeMap::new();
+    for line in text.lines() {
+        let Some((_, said)) = line.split_once("guest: ") else {
+            continue;
+        };
+        let value = |key: &str| {
+            let mut words = said.split_whitespace();
+            words.find_map(|word| word.strip_prefix(key)?.strip_prefix('=')?.parse().ok())
+        };
+        let label = said.split_whitespace().next().unwrap_or_default();
+        if let (Some(ticks), Some(ns)) = (value("ticks"), value("ns")) {
+            let reading = Reading { ticks, ns };
+            found.entry(label.to_owned()).or_default().push(reading);
+        }
+    }
+    found
+}
+
+/// Starts a machine, waits until it ends and returns what its console said.
+pub(crate) fn run(machine: Builder, deadline: Duration) -> Result<String, Error> {
+    let machine = machine.start()?;
+    machine.ended(deadline)?;
+    Ok(machine.console().text())
+}
+
+/// A label's first reading.
+pub(crate) fn first(text: &str, label: &str) -> Result<Reading, Error> {
+    let readings = readings(text);
+    let first = readings.get(label).and_then(|all| all.first()).copied();
+    first.ok_or_else(|| {
+        Error::broken(format!(
+            "the guest did not say when it reached {label}; its console:\n{text}"
+        ))
+    })
+}

@@ -1,0 +1,318 @@
+//! Small file trees for guests: written as an initial RAM file system (`newc`, the kernel's
+//! `initramfs/buffer-format`) or as an OCI image layout with one layer.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+
+use crate::Error;
+
+/// What is at a path.
+#[derive(Clone, Debug)]
+enum Content {
+    Directory,
+    File { mode: u32, bytes: Vec<u8> },
+    Link(String),
+    Device { major: u32, minor: u32 },
+}
+
+/// A file tree, paths without a leading slash.
+#[derive(Clone, Debug, Default)]
+pub struct Files {
+    entries: BTreeMap<String, Content>,
+}
+
+impl Files {
+    /// A directory, and those above it.
+    pub fn directory(mut self, path: &str) -> Self {
+        self.parents(&format!("{path}/"));
+        self
+    }
+
+    /// A file that is run.
+    pub fn program(self, path: &str, bytes: impl Into<Vec<u8>>) -> Self {
+        self.file(path, 0o755, bytes)
+    }
+
+    /// A program of the host, under another path.
+    pub fn program_from(self, path: &str, host: &Path) -> Result<Self, Error> {
+        let bytes = std::fs::read(host).map_err(Error::file("reading", host))?;
+        Ok(self.program(path, bytes))
+    }
+
+    /// A file with a mode.
+    pub fn file(self, path: &str, mode: u32, bytes: impl Into<Vec<u8>>) -> Self {
+        let bytes = bytes.into();
+        self.entry(path, Content::File { mode, bytes })
+    }
+
+    /// A symbolic link.
+    pub fn link(self, path: &str, target: &str) -> Self {
+        self.entry(path, Content::Link(target.to_owned()))
+    }
+
+    /// A character device.
+    pub fn device(self, path: &str, major: u32, minor: u32) -> Self {
+        self.entry(path, Content::Device { major, minor })
+    }
+
+    fn entry(mut self, path: &str, content: Content) -> Self {
+        self.parents(path);
+        self.entries.insert(path.to_owned(), content);
+        self
+    }
+
+    fn parents(&mut self, path: &str) {
+        for (at, _) in path.match_indices('/') {
+            let parent = path[..at].to_owned();
+            self.entries.entry(parent).or_insert(Content::Directory);
+        }
+    }
+
+    /// Writes the tree as an initial RAM file system.
+    pub fn write_initramfs(&self, path: &Path) -> Result<(), Error> {
+        let mut archive = Vec::new();
+        for (number, (name, content)) in self.entries.iter().enumerate() {
+            append_newc(&mut archive, number + 1, name, content);
+        }
+        append_newc(&mut archive, 0, "TRAILER!!!", &Content::Directory);
+        std::fs::write(path, archive).map_err(Error::file("writing", path))
+    }
+
+    /// Writes the tree below a directory that exists (no devices).
+    pub fn write_below(&self, root: &Path) -> Result<(), Error> {
+        use std::os::unix::fs::{PermissionsExt, symlink};
+        for (name, content) in &self.entries {
+            let path = root.join(name);
+            let done = match content {
+                Content::Directory => std::fs::create_dir_all(&path),
+                Content::File { mode, bytes } => std::fs::write(&path, bytes).and_then(|()| {
+                    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(*mode))
+                }),
+                Content::Link(target) => symlink(target, &path),
+                Content::Device { .. } => Err(std::io::Error::other("a device needs root")),
+            };
+            done.map_err(Error::file("writing", path))?;
+        }
+        Ok(())
+    }
+
+    fn tar(&self) -> std::io::Result<Vec<u8>> {
+        let mut archive = tar::Builder::new(Vec::new());
+        for (name, content) in &self.entries {
+            let mut header = tar::Header::new_gnu();
+            header.set_uid(0);
+            header.set_gid(0);
+            header.set_mtime(0);
+            header.set_size(0);
+            header.set_mode(0o755);
+            let mut bytes: &[u8] = &[];
+            match content {
+                Content::Directory => header.set_entry_type(tar::EntryType::Directory),
+                Content::File { mode, bytes: all } => {
+                    header.set_mode(*mode);
+                    header.set_size(all.len() as u64);
+                    bytes = all;
+                }
+                Content::Link(target) => {
+                    header.set_entry_type(tar::EntryType::Symlink);
+                    header.set_link_name(target)?;
+                }
+                Content::Device { major, minor } => {
+                    header.set_entry_type(tar::EntryType::Char);
+                    header.set_device_major(*major)?;
+                    header.set_device_minor(*minor)?;
+                }
+            }
+            archive.append_data(&mut header, name, bytes)?;
+        }
+        archive.into_inner()
+    }
+
+    /// Writes the tree as an OCI image layout directory (image-spec, image-layout) whose only
+    /// image has one layer, the name, and the configuration's `config` object.
+    pub fn write_oci_layout(
+        &self,
+        directory: &Path,
+        name: &str,
+        config: &Value,
+    ) -> Result<(), Error> {
+        let failed = |path: &Path| Error::file("writing", path.to_owned());
+        let blobs = directory.join("blobs/sha256");
+        std::fs::create_dir_all(&blobs).map_err(failed(&blobs))?;
+        let put = |bytes: &[u8]| -> Result<String, Error> {
+            let digest = hex(&Sha256::digest(bytes));
+            let path = blobs.join(&digest);
+            std::fs::write(&path, bytes).map_err(failed(&path))?;
+            Ok(format!("sha256:{digest}"))
+        };
+        let layer = self.tar().map_err(failed(directory))?;
+        let layer_digest = put(&layer)?;
+        let config = json!({
+            "architecture": "amd64",
+            "os": "linux",
+            "config": config,
+            "rootfs": { "type": "layers", "diff_ids": [layer_digest] },
+        })
+        .to_string();
+        let manifest = json!({
+            "schemaVersion": 2,
+            "mediaType": "application/vnd.oci.image.manifest.v1+json",
+            "config": {
+                "mediaType": "application/vnd.oci.image.config.v1+json",
+                "digest": put(config.as_bytes())?,
+                "size": config.len(),
+            },
+            "layers": [{
+                "mediaType": "application/vnd.oci.image.layer.v1.tar",
+                "digest": layer_digest,
+                "size": layer.len(),
+            }],
+        })
+        .to_string();
+        let index = json!({
+            "schemaVersion": 2,
+            "manifests": [{
+                "mediaType": "application/vnd.oci.image.manifest.v1+json",
+                "digest": put(manifest.as_bytes())?,
+                "size": manifest.len(),
+                "platform": { "architecture": "amd64", "os": "linux" },
+                "annotations": {
+                    "org.opencontainers.image.ref.name": "latest",
+                    "io.containerd.image.name": name,
+                },
+            }],
+        });
+        let top = [
+            ("index.json", index.to_string()),
+            ("oci-layout", r#"{"imageLayoutVersion":"1.0.0"}"#.to_owned()),
+        ];
+        for (file, text) in top {
+            let path = directory.join(file);
+            std::fs::write(&path, text).map_err(failed(&path))?;
+        }
+        Ok(())
+    }
+}
+
+/// One `newc` entry: a header of 13 hexadecimal fields, the name, the content, each padded to 4.
+fn append_newc(archive: &mut Vec<u8>, number: usize, name: &str, content: &Content) {
+    let (mode, bytes, device): (u32, &[u8], (u32, u32)) = match content {
+        Content::Directory => (0o040_755, &[], (0, 0)),
+        Content::File { mode, bytes } => (0o100_000 | mode, bytes, (0, 0)),
+        Content::Link(target) => (0o120_777, target.as_bytes(), (0, 0)),
+        Content::Device { major, minor } => (0o020_600, &[], (*major, *minor)),
+    };
+    // inode, mode, uid, gid, links, time, size, device, device of the node, name length, check
+    let fields = [
+        number as u32,
+        mode,
+        0,
+        0,
+        1,
+        0,
+        bytes.len() as u32,
+        0,
+        0,
+        device.0,
+        device.1,
+        name.len() as u32 + 1,
+        0,
+    ];
+    archive.extend_from_slice(b"070701");
+    for field in fields {
+        archive.extend_from_slice(format!("{field:08X}").as_bytes());
+    }
+    archive.extend_from_slice(name.as_bytes());
+    archive.push(0);
+    pad(archive);
+    archive.extend_from_slice(bytes);
+    pad(archive);
+}
+
+fn pad(archive: &mut Vec<u8>) {
+    archive.resize(archive.len().next_multiple_of(4), 0);
+}
+
+/// Lower-case hexadecimal.
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// A program of the host and the shared libraries that its loader would map (`ldd`), under the
+/// same paths.
+pub fn with_libraries(files: Files, program: &Path) -> Result<Files, Error> {
+    let mut listing = std::process::Command::new("ldd");
+    let listing = crate::process::run(listing.arg(program))?;
+    let paths = listing
+        .split_whitespace()
+        .filter(|word| word.starts_with('/'));
+    let mut files = files.program_from(inside(program), program)?;
+    for path in paths {
+        files = files.program_from(inside(Path::new(path)), Path::new(path))?;
+    }
+    Ok(files)
+}
+
+/// An absolute path as a name in a tree.
+fn inside(path: &Path) -> &str {
+    path.to_str().unwrap_or_default().trim_start_matches('/')
+}
+
+/// Where a program is on `PATH`, and in the system's directories.
+pub fn which(program: &str) -> Result<PathBuf, Error> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let system = ["/usr/sbin", "/sbin"].map(PathBuf::from);
+    std::env::split_paths(&path)
+        .chain(system)
+        .map(|directory| directory.join(program))
+        .find(|candidate| candidate.is_file())
+        .ok_or_else(|| Error::Program {
+            program: program.to_owned(),
+            source: std::io::ErrorKind::NotFound.into(),
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_initramfs_is_what_cpio_reads() {
+        let scratch = tempfile::tempdir().expect("a scratch directory");
+        let archive = scratch.path().join("archive");
+        let files = Files::default()
+            .program("bin/run", "hello")
+            .link("bin/again", "run")
+            .directory("proc");
+        files.write_initramfs(&archive).expect("an archive");
+        let listing = std::process::Command::new("cpio")
+            .args(["--list", "--quiet", "--file"])
+            .arg(&archive)
+            .output()
+            .expect("cpio, which the kernel's build needs too");
+        assert!(listing.status.success(), "{listing:?}");
+        let names = String::from_utf8_lossy(&listing.stdout);
+        assert_eq!(names, "bin\nbin/again\nbin/run\nproc\n");
+    }
+
+    #[test]
+    fn an_oci_layout_names_its_blobs_by_their_digests() {
+        let scratch = tempfile::tempdir().expect("a scratch directory");
+        Files::default()
+            .program("run", "hello")
+            .write_oci_layout(scratch.path(), "example/run:1", &json!({}))
+            .expect("a layout");
+        let blobs = std::fs::read_dir(scratch.path().join("blobs/sha256")).expect("blobs");
+        let mut count = 0;
+        for blob in blobs {
+            let blob = blob.expect("a blob").path();
+            let bytes = std::fs::read(&blob).expect("its bytes");
+            assert!(blob.ends_with(hex(&Sha256::digest(bytes))));
+            count += 1;
+        }
+        assert_eq!(count, 3);
+    }
+}
