@@ -52,6 +52,9 @@ pub(super) fn probe() -> Result<Accelerator, Error> {
         .args([
             "-accel",
             "kvm",
+            // As the machine will have it: some hosts start only guests with a lesser one.
+            "-cpu",
+            "host",
             "-nodefaults",
             "-display",
             "none",
