@@ -11,6 +11,7 @@ mod error;
 pub mod files;
 pub mod guest;
 pub mod http;
+pub mod image;
 pub mod machine;
 pub mod monitor;
 pub mod process;

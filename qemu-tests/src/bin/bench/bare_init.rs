@@ -8,6 +8,7 @@ use berth_qemu_tests::files::{self, Files};
 use berth_qemu_tests::{Builder, Disk, Error, Machine, guest, process};
 use serde_json::Value;
 
+use crate::berth::Berth;
 use crate::bundle;
 use crate::kernel_start::{COMMAND_LINE, MEMORY_MIB};
 
@@ -27,19 +28,19 @@ const MOVE: &str = "#!/bin/sh\n\
 pub(crate) enum Work {
     /// Starts the container once.
     StartOne,
-    /// Starts and ends a container several times, by crun and by the bare system calls, and
+    /// Starts and ends a container several times, by crun, by Berth's runtime and by the
+    /// bare system calls, and
     /// says how long each took.
     StartMany,
 }
 
 impl Work {
-    fn container(&self) -> Value {
+    fn container(&self, berth: &Berth) -> Result<Value, Error> {
         let arguments: &[&str] = match self {
             Self::StartOne => &["/guest", "say", "container"],
             Self::StartMany => &["/guest", "true"],
         };
-        let calls: Vec<&str> = include_str!("calls.txt").lines().collect();
-        bundle::config(arguments, &calls)
+        berth.container(arguments, &format!("/{BUNDLE}/rootfs"))
     }
 
     fn script(&self, crun_options: &str) -> String {
@@ -65,17 +66,19 @@ impl Work {
             Self::StartMany => {
                 for number in 0..5 {
                     script.push_str(&format!("/guest time crun {crun} many{number}\n"));
+                    script.push_str("/guest launch /bench/container.json\n");
                     script.push_str(&format!("/guest bare /{BUNDLE}/rootfs /guest true\n"));
                 }
             }
         }
-        script.push_str("echo \"guest: pid1 $ARRIVED\"\n/guest restart\n");
+        script.push_str("/guest restart\n");
         script
     }
 
     /// Everything on the machine, `init` being the script that PID 1 goes on with.
-    fn files(&self, init: String) -> Result<Files, Error> {
+    fn files(&self, berth: &Berth, init: String) -> Result<Files, Error> {
         let guest = guest::program()?;
+        let container = self.container(berth)?;
         let mut tree = Files::default()
             .program_from("init", &guest)?
             .program_from("guest", &guest)?
@@ -83,14 +86,23 @@ impl Work {
             .file(
                 &format!("{BUNDLE}/config.json"),
                 0o644,
-                self.container().to_string(),
+                bundle::config(&container)?.to_string(),
             )
+            .file("bench/container.json", 0o644, container.to_string())
             .program("bench/init", init)
             .program_from("bin/busybox", &files::which("busybox")?)?;
-        for applet in ["cp", "hostname", "ip", "mkdir", "mount", "sh", "switch_root"] {
+        for applet in [
+            "cp",
+            "hostname",
+            "ip",
+            "mkdir",
+            "mount",
+            "sh",
+            "switch_root",
+        ] {
             tree = tree.link(&format!("bin/{applet}"), "busybox");
         }
-        for inside in ["dev", "proc", "sys", "run", "tmp"] {
+        for inside in ["dev", "proc", "sys", "run", "tmp", "etc"] {
             tree = tree
                 .directory(inside)
                 .directory(&format!("{BUNDLE}/rootfs/{inside}"));
@@ -100,13 +112,18 @@ impl Work {
 }
 
 /// The machine in memory, instructions counted.
-pub(crate) fn in_memory(kernel: &Path, work: &Work, scratch: &Path) -> Result<Builder, Error> {
+pub(crate) fn in_memory(
+    kernel: &Path,
+    work: &Work,
+    berth: &Berth,
+    scratch: &Path,
+) -> Result<Builder, Error> {
     let ramdisk = scratch.join("bare.cpio");
     let files = match work {
         // pivot_root is impossible from the root that an initial RAM file system is unpacked to.
-        Work::StartOne => work.files(work.script("--no-pivot"))?,
+        Work::StartOne => work.files(berth, work.script("--no-pivot"))?,
         Work::StartMany => work
-            .files(MOVE.to_owned())?
+            .files(berth, MOVE.to_owned())?
             .program("bench/work", work.script("")),
     };
     files
@@ -122,10 +139,15 @@ pub(crate) fn in_memory(kernel: &Path, work: &Work, scratch: &Path) -> Result<Bu
 }
 
 /// The machine on a disk.
-pub(crate) fn on_disk(kernel: &Path, work: &Work, scratch: &Path) -> Result<Builder, Error> {
+pub(crate) fn on_disk(
+    kernel: &Path,
+    work: &Work,
+    berth: &Berth,
+    scratch: &Path,
+) -> Result<Builder, Error> {
     let tree = scratch.join("bare-tree");
     let image = scratch.join("bare.img");
-    work.files(work.script(""))?.write_below(&tree)?;
+    work.files(berth, work.script(""))?.write_below(&tree)?;
     let mut format = Command::new(files::which("mke2fs")?);
     format
         .args(["-q", "-t", "ext4", "-E", "root_owner=0:0", "-d"])

@@ -4,9 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use berth_qemu_tests::{
-    Builder, Disk, Error, Files, Machine, files, guest, process, within,
-};
+use berth_qemu_tests::{Builder, Disk, Error, Files, Machine, files, guest, process, within};
 use serde_json::json;
 use tempfile::TempDir;
 
@@ -82,9 +80,16 @@ fn fetch_kernel(package: &str, image: &Path) -> Result<(), Error> {
     keep(&found, image)
 }
 
+/// Where something is made before it gets its name.
+fn partial(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".partial");
+    name.into()
+}
+
 /// Copies a file to where it is kept, whole or not at all.
 fn keep(from: &Path, to: &Path) -> Result<(), Error> {
-    let partial = to.with_extension("partial");
+    let partial = partial(to);
     std::fs::copy(from, &partial).map_err(Error::file("copying", from))?;
     std::fs::rename(&partial, to).map_err(Error::file("keeping", to))
 }
@@ -99,7 +104,7 @@ pub(crate) fn machine() -> Result<Builder, Error> {
     }
     let directory = cache()?.join(name);
     if !directory.exists() {
-        let partial = directory.with_extension("partial");
+        let partial = partial(&directory);
         if partial.exists() {
             std::fs::remove_dir_all(&partial).map_err(Error::file("removing", &partial))?;
         }
@@ -118,6 +123,9 @@ fn build_machine(directory: &Path) -> Result<(), Error> {
     let program = guest::program()?;
     Files::default()
         .program_from("guest", &program)?
+        // What `ctr run --net-host` mounts over must be there.
+        .file("etc/hosts", 0o644, "")
+        .file("etc/resolv.conf", 0o644, "")
         .write_oci_layout(&layout, "docker.io/library/guest:latest", &json!({}))?;
     let archive = scratch.path().join("image.tar");
     let mut tar = Command::new("tar");
@@ -146,7 +154,10 @@ fn build_machine(directory: &Path) -> Result<(), Error> {
         .arg(format!("--include={KERNEL}"))
         .arg("--dpkgopt=path-exclude=/usr/share/doc/*")
         .arg("--dpkgopt=path-exclude=/usr/share/locale/*")
-        .arg(format!("--customize-hook=sync-in {} /", additions.display()))
+        .arg(format!(
+            "--customize-hook=sync-in {} /",
+            additions.display()
+        ))
         .arg("bookworm")
         .arg(&root);
     process::run(&mut bootstrap)?;
@@ -232,9 +243,8 @@ pub(crate) fn systemd_to_container() -> Result<u64, Error> {
         let stamp = line.split_once('[')?.1.split_once(']')?.0.trim();
         Some((stamp.parse::<f64>().ok()? * 1e9) as u64)
     });
-    let started = started.ok_or_else(|| {
-        Error::broken(format!("systemd did not say when it started:\n{text}"))
-    })?;
+    let started = started
+        .ok_or_else(|| Error::broken(format!("systemd did not say when it started:\n{text}")))?;
     Ok(arrived.saturating_sub(started))
 }
 

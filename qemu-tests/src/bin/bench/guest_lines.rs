@@ -51,3 +51,36 @@ pub(crate) fn first(text: &str, label: &str) -> Result<Reading, Error> {
         ))
     })
 }
+
+/// When PID 1 gave way to the machine's own init: its second reading, and as much again as the
+/// first one's writing took.
+pub(crate) fn gave_way(text: &str) -> Result<Reading, Error> {
+    let readings = readings(text);
+    let said = readings.get("pid1").map(Vec::as_slice).unwrap_or_default();
+    let [first, second, ..] = said else {
+        return Err(Error::broken(format!(
+            "PID 1 did not say twice when it arrived; its console:\n{text}"
+        )));
+    };
+    Ok(Reading {
+        ticks: 2 * second.ticks - first.ticks,
+        ns: 2 * second.ns - first.ns,
+    })
+}
+
+/// The median of a label's ticks.
+pub(crate) fn median(text: &str, label: &str) -> Result<u64, Error> {
+    let mut readings = readings(text);
+    let mut ticks: Vec<u64> = readings
+        .remove(label)
+        .unwrap_or_default()
+        .iter()
+        .map(|reading| reading.ticks)
+        .collect();
+    ticks.sort_unstable();
+    ticks.get(ticks.len() / 2).copied().ok_or_else(|| {
+        Error::broken(format!(
+            "the guest did not say how long {label} took; its console:\n{text}"
+        ))
+    })
+}

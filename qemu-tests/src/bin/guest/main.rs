@@ -6,8 +6,11 @@
 
 mod bare;
 mod clock;
+mod launch;
 mod sys;
 
+use std::fs::OpenOptions;
+use std::io::Write;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, ExitCode};
@@ -31,8 +34,10 @@ fn main() -> ExitCode {
             println!("guest: {label} {arrived}");
             Ok(())
         }
+        ["say", label, path] => say(label, path, arrived),
         ["time", label, program, arguments @ ..] => time(label, program, arguments),
         ["bare", root, program, arguments @ ..] => bare_run(root, program, arguments),
+        ["launch", config] => launched(config),
         ["restart"] => return sys::restart(),
         other => Err(format!("no such role: {other:?}")),
     };
@@ -45,17 +50,35 @@ fn main() -> ExitCode {
     }
 }
 
-/// As PID 1: gives way to the machine's own init when there is one, which finds the reading in
-/// its environment; otherwise says it and ends the machine.
+/// As PID 1: says when it arrived, then gives way to the machine's own init when there is one,
+/// and otherwise ends the machine.
+///
+/// What saying takes is said too: by a second reading, after the first was written.
 fn first_process(arrived: Reading) -> ExitCode {
+    println!("guest: pid1 {arrived}");
     if Path::new(NEXT_INIT).exists() {
-        let mut next = Command::new(NEXT_INIT);
-        let error = next.env("ARRIVED", arrived.to_string()).exec();
+        println!("guest: pid1 {}", clock::now());
+        let error = Command::new(NEXT_INIT).exec();
         println!("guest: error : starting {NEXT_INIT}: {error}");
-    } else {
-        println!("guest: pid1 {arrived}");
     }
     sys::restart()
+}
+
+/// Says something to a device.
+fn say(label: &str, path: &str, arrived: Reading) -> Result<(), String> {
+    let line = format!("guest: {label} {arrived}\n");
+    let device = OpenOptions::new().write(true).open(path);
+    device
+        .and_then(|mut device| device.write_all(line.as_bytes()))
+        .map_err(|error| format!("writing {path}: {error}"))
+}
+
+/// Starts and ends a container by Berth's runtime and says how long that took.
+fn launched(config: &str) -> Result<(), String> {
+    let before = clock::now();
+    launch::run(config)?;
+    println!("guest: launch status=0 {}", before.until(clock::now()));
+    Ok(())
 }
 
 /// Runs a program by the bare system calls and says how long that took, from the first one on.

@@ -1,0 +1,132 @@
+//! Berth as a contestant: its kernels, its init and its container, taken from what `berth build`
+//! makes of one configuration.
+
+use std::fs;
+use std::path::Path;
+
+use berth_qemu_tests::image::{Image, Recipe};
+use berth_qemu_tests::{Builder, Console, Disk, Error, Files, Machine, guest, within};
+use serde_json::{Value, json};
+
+use crate::guest_lines;
+use crate::kernel_start::{COMMAND_LINE, MEMORY_MIB};
+
+/// The container: on the host's network, with every default restriction, and a serial line to
+/// say on when it came.
+const CONTAINER: &str = "[container.one]\n\
+    image = \"oci:guest\"\n\
+    command = [\"say\", \"container\", \"/dev/ttyS0\"]\n\
+    network = \"host\"\n\
+    devices = [\"/dev/ttyS0\"]\n\
+    resources = { memory = \"256M\", pids = 200 }\n\
+    restart = { policy = \"no\" }\n";
+
+/// A built image with what the contestants need out of its root.
+pub(crate) struct Berth {
+    image: Image,
+    init: Vec<u8>,
+    machine: Value,
+}
+
+impl Berth {
+    /// Builds it for a kernel profile.
+    pub(crate) fn build(profile: &str, scratch: &Path) -> Result<Self, Error> {
+        let recipe = Recipe::with_image("bench", &format!("profile = \"{profile}\""), CONTAINER);
+        let image = recipe.guest()?.build()?;
+        let root = scratch.join(format!("root-{profile}"));
+        image.unpack_root(&root)?;
+        let read = |path: &str| {
+            let path = root.join(path);
+            fs::read(&path).map_err(Error::file("reading", path))
+        };
+        let machine = serde_json::from_slice(&read("etc/berth/machine.json")?)
+            .map_err(|error| Error::broken(format!("machine.json: {error}")))?;
+        let init = read("init")?;
+        Ok(Self {
+            image,
+            init,
+            machine,
+        })
+    }
+
+    /// What was built.
+    pub(crate) fn image(&self) -> &Image {
+        &self.image
+    }
+
+    /// The container as the builder resolved it, without its device, running another program in
+    /// another root.
+    pub(crate) fn container(&self, arguments: &[&str], root: &str) -> Result<Value, Error> {
+        let mut container = self.machine["containers"][0].clone();
+        let oci = &mut container["oci"];
+        if !oci.is_object() {
+            return Err(Error::broken("machine.json has no container"));
+        }
+        oci["process"]["args"] = json!(arguments);
+        oci["root"]["path"] = json!(root);
+        if let Some(linux) = oci["linux"].as_object_mut() {
+            linux.remove("devices");
+        }
+        Ok(container)
+    }
+
+    /// The machine in memory, instructions counted: its init and its root in an initial RAM file
+    /// system.
+    fn in_memory(&self, scratch: &Path) -> Result<Builder, Error> {
+        let ramdisk = scratch.join("berth.cpio");
+        Files::default()
+            .device("dev/console", 5, 1)
+            .program_from("init", &guest::program()?)?
+            .program("bench/init", self.init.clone())
+            .program_from("root.erofs", &self.image.root())?
+            .write_initramfs(&ramdisk)?;
+        Ok(Machine::named("bench-berth-memory")
+            .counted()
+            .headless()
+            .without_network()
+            .memory(MEMORY_MIB)
+            .direct(self.image.kernel(), COMMAND_LINE)
+            .initrd(ramdisk))
+    }
+
+    /// Instructions from PID 1's first to the container's first.
+    pub(crate) fn instructions(&self, scratch: &Path) -> Result<u64, Error> {
+        let machine = self.in_memory(scratch)?.start()?;
+        machine
+            .console()
+            .wait_for("guest: container ", within(60))?;
+        machine.console().wait_for("berth: ready", within(60))?;
+        let text = machine.console().text();
+        let from = guest_lines::gave_way(&text)?.ticks;
+        let to = guest_lines::first(&text, "container")?.ticks;
+        Ok(to.saturating_sub(from))
+    }
+
+    /// Nanoseconds from PID 1's first words to the container's first instruction, from disk.
+    pub(crate) fn wall_ns(&self) -> Result<u64, Error> {
+        let machine = Machine::named("bench-berth-disk")
+            .headless()
+            .memory(MEMORY_MIB)
+            .direct(self.image.kernel(), self.image.command_line()?)
+            .disk(Disk::of(self.image.disk()).grown_to(1 << 30))
+            .start()?;
+        machine
+            .console()
+            .wait_for("guest: container ", within(60))?;
+        machine.console().ready(within(60))?;
+        let from = first_phase_us(machine.console())? * 1000;
+        let to = guest_lines::first(&machine.console().text(), "container")?.ns;
+        Ok(to.saturating_sub(from))
+    }
+}
+
+/// When PID 1 started its first phase, microseconds since the kernel's start.
+fn first_phase_us(console: &Console) -> Result<u64, Error> {
+    let lines = console.lines();
+    let first = lines
+        .iter()
+        .find(|line| line.get("phase").is_some() && line.says("start"));
+    first
+        .and_then(|line| line.micros())
+        .ok_or_else(|| Error::broken("PID 1 did not say when it started its first phase"))
+}

@@ -1,0 +1,204 @@
+//! Images of the machines under test, built by the `berth` command as its users run it.
+//!
+//! An image that was built from the same configuration, files and command before is not built
+//! again.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use nix::fcntl::{Flock, FlockArg};
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+
+use crate::files::hex;
+use crate::{Error, Files, guest, process, target_directory};
+
+/// The `berth` command: `BERTH`, or what `make` has built.
+pub fn berth() -> Result<PathBuf, Error> {
+    let path = match std::env::var_os("BERTH") {
+        Some(path) => PathBuf::from(path),
+        None => target_directory().join("release").join("berth"),
+    };
+    if path.is_file() {
+        return Ok(path);
+    }
+    Err(Error::broken(format!(
+        "{} is missing: the tests run the berth command as make builds it; run make test",
+        path.display()
+    )))
+}
+
+/// What an image is made of.
+#[derive(Clone, Debug)]
+pub struct Recipe {
+    toml: String,
+    images: Vec<(String, Files, Value)>,
+}
+
+impl Recipe {
+    /// A `berth.toml` with these lines after `schema` and `[image]`'s name and version. Images of
+    /// its containers are `oci:NAME`, NAME being one given to [`Recipe::image`].
+    pub fn new(name: &str, toml: &str) -> Self {
+        Self::with_image(name, "", toml)
+    }
+
+    /// The same with further lines for `[image]`.
+    pub fn with_image(name: &str, image: &str, toml: &str) -> Self {
+        let toml =
+            format!("schema = 1\n[image]\nname = \"{name}\"\nversion = \"1\"\n{image}\n{toml}\n");
+        Self {
+            toml,
+            images: Vec::new(),
+        }
+    }
+
+    /// An image for containers: its files, and `config` of its OCI configuration.
+    pub fn image(mut self, name: &str, files: Files, config: Value) -> Self {
+        self.images.push((name.to_owned(), files, config));
+        self
+    }
+
+    /// The image `oci:guest`, whose entry point is the guests' program at `/guest`.
+    pub fn guest(self) -> Result<Self, Error> {
+        let files = Files::default().program_from("guest", &guest::program()?)?;
+        Ok(self.image("guest", files, json!({ "Entrypoint": ["/guest"] })))
+    }
+
+    /// Writes the configuration and the images it names into a directory.
+    pub fn write(&self, directory: &Path) -> Result<PathBuf, Error> {
+        fs::create_dir_all(directory).map_err(Error::file("creating", directory))?;
+        for (name, files, config) in &self.images {
+            files.write_oci_layout(&directory.join(name), name, config)?;
+        }
+        let path = directory.join("berth.toml");
+        fs::write(&path, &self.toml).map_err(Error::file("writing", &path))?;
+        Ok(path)
+    }
+
+    /// Builds it, or finds it built.
+    pub fn build(&self) -> Result<Image, Error> {
+        let berth = berth()?;
+        let images = target_directory().join("qemu-tests").join(".images");
+        let scratch = images.join("new");
+        fs::create_dir_all(&images).map_err(Error::file("creating", &images))?;
+        // One build at a time: they share the scratch directory, and the computer.
+        let lock = images.join("lock");
+        let lock = fs::File::create(&lock).map_err(Error::file("creating", lock))?;
+        let _lock = Flock::lock(lock, FlockArg::LockExclusive).map_err(|(_, errno)| {
+            Error::broken(format!("locking {}: {errno}", images.display()))
+        })?;
+        remove(&scratch)?;
+        let config = self.write(&scratch)?;
+        let mut key = Sha256::new();
+        key.update(fs::read(&berth).map_err(Error::file("reading", &berth))?);
+        key.update(&self.toml);
+        for (name, ..) in &self.images {
+            let index = scratch.join(name).join("index.json");
+            key.update(fs::read(&index).map_err(Error::file("reading", &index))?);
+        }
+        let built = images.join(&hex(&key.finalize())[..32]);
+        if !built.exists() {
+            let out = scratch.join("out");
+            let mut build = Command::new(&berth);
+            build.arg("build").arg(&config).arg("--out").arg(&out);
+            process::run(&mut build)?;
+            fs::rename(&out, &built).map_err(Error::file("keeping", &built))?;
+        }
+        remove(&scratch)?;
+        Ok(Image { directory: built })
+    }
+}
+
+/// The demo: what `berth build` makes without a configuration.
+pub fn demo() -> Result<Image, Error> {
+    let berth = berth()?;
+    let images = target_directory().join("qemu-tests").join(".images");
+    fs::create_dir_all(&images).map_err(Error::file("creating", &images))?;
+    let bytes = fs::read(&berth).map_err(Error::file("reading", &berth))?;
+    let built = images.join(format!("demo-{}", &hex(&Sha256::digest(bytes))[..32]));
+    let lock = images.join("demo-lock");
+    let lock = fs::File::create(&lock).map_err(Error::file("creating", lock))?;
+    let _lock = Flock::lock(lock, FlockArg::LockExclusive)
+        .map_err(|(_, errno)| Error::broken(format!("locking {}: {errno}", images.display())))?;
+    if !built.exists() {
+        let out = images.join("demo-new");
+        remove(&out)?;
+        process::run(Command::new(&berth).arg("build").arg("--out").arg(&out))?;
+        fs::rename(&out, &built).map_err(Error::file("keeping", &built))?;
+    }
+    Ok(Image { directory: built })
+}
+
+fn remove(directory: &Path) -> Result<(), Error> {
+    if directory.exists() {
+        fs::remove_dir_all(directory).map_err(Error::file("removing", directory))?;
+    }
+    Ok(())
+}
+
+/// What a build gives.
+#[derive(Clone, Debug)]
+pub struct Image {
+    directory: PathBuf,
+}
+
+impl Image {
+    /// A build's output directory.
+    pub fn at(directory: impl Into<PathBuf>) -> Self {
+        Self {
+            directory: directory.into(),
+        }
+    }
+
+    /// One of its files.
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.directory.join(name)
+    }
+
+    /// The raw disk.
+    pub fn disk(&self) -> PathBuf {
+        self.file("disk.raw")
+    }
+
+    /// The kernel.
+    pub fn kernel(&self) -> PathBuf {
+        self.file("kernel")
+    }
+
+    /// The verified root's file system.
+    pub fn root(&self) -> PathBuf {
+        self.file("root.erofs")
+    }
+
+    /// `manifest.json`.
+    pub fn manifest(&self) -> Result<Value, Error> {
+        let path = self.file("manifest.json");
+        let text = fs::read(&path).map_err(Error::file("reading", &path))?;
+        serde_json::from_slice(&text)
+            .map_err(|error| Error::broken(format!("{}: {error}", path.display())))
+    }
+
+    /// The signed command line, read from the UKI by someone else's reader.
+    pub fn command_line(&self) -> Result<String, Error> {
+        let mut objdump = Command::new("objcopy");
+        let scratch = tempfile::NamedTempFile::new().map_err(Error::file("creating", "a file"))?;
+        let section = format!("--dump-section=.cmdline={}", scratch.path().display());
+        process::run(
+            objdump
+                .arg(section)
+                .arg(self.file("uki.efi"))
+                .arg("/dev/null"),
+        )?;
+        let text = fs::read_to_string(scratch.path());
+        let text = text.map_err(Error::file("reading", scratch.path()))?;
+        Ok(text.trim_end_matches(['\0', '\n']).to_owned())
+    }
+
+    /// Unpacks the root's files with someone else's reader.
+    pub fn unpack_root(&self, directory: &Path) -> Result<(), Error> {
+        let mut extract = Command::new("fsck.erofs");
+        extract.arg(format!("--extract={}", directory.display()));
+        process::run(extract.arg(self.root())).map(drop)
+    }
+}
