@@ -14,6 +14,8 @@ use crate::sys::PacketSocket;
 
 /// Metrics: networks in the order of the file, and interfaces of one network apart.
 const METRIC_STEP: u32 = 1024;
+/// What the two ends of a cable need to agree on a speed.
+const CARRIER_PATIENCE: Duration = Duration::from_secs(5);
 
 /// One claimed interface.
 #[derive(Debug)]
@@ -38,12 +40,14 @@ pub(crate) struct Interface {
     pub(crate) retry_at: Option<Duration>,
     /// When the lease is written to /state.
     pub(crate) keep_at: Option<Duration>,
+    /// Until then a carrier may still be on its way, and its absence is no news.
+    pub(crate) carrier_by: Option<Duration>,
     /// What PID 1 was told last.
     pub(crate) told: Option<Record>,
 }
 
 impl Interface {
-    pub(crate) fn new(link: Link, position: usize, network: Network) -> Self {
+    pub(crate) fn new(now: Duration, link: Link, position: usize, network: Network) -> Self {
         Self {
             link,
             position,
@@ -56,6 +60,7 @@ impl Interface {
             note: None,
             retry_at: None,
             keep_at: None,
+            carrier_by: Some(now.saturating_add(CARRIER_PATIENCE)),
             told: None,
         }
     }
@@ -77,7 +82,7 @@ impl Interface {
     /// When the interface wants attention next.
     pub(crate) fn deadline(&self) -> Option<Duration> {
         let client = self.client.as_ref().and_then(Client::deadline);
-        [client, self.retry_at, self.keep_at]
+        [client, self.retry_at, self.keep_at, self.carrier_by]
             .into_iter()
             .flatten()
             .min()
@@ -199,6 +204,11 @@ impl Interface {
         }
     }
 
+    /// Whether there is something to say about it: not while its carrier may still come.
+    pub(crate) fn is_known(&self) -> bool {
+        self.carrier_by.is_none() || self.state(true) != State::NoCarrier
+    }
+
     /// How it stands, for PID 1.
     pub(crate) fn record(&self, now: Duration, at_us: u64) -> Record {
         let lease = self.lease();
@@ -254,7 +264,8 @@ impl Interface {
             (State::NoCarrier, _) => "the interface has no carrier; is the cable in?".to_owned(),
             (State::Asking, _) => "asking DHCP servers for an address".to_owned(),
             (_, Some(lease)) if self.prolongs() => {
-                format!("asking to prolong the lease of {}", lease.address.address)
+                let address = lease.address.address;
+                format!("no server has prolonged the lease of {address} yet; asking again")
             }
             (_, Some(lease)) if lease.lasts == FOREVER => {
                 format!(

@@ -108,18 +108,16 @@ impl Kernel {
     }
 }
 
-/// Where the interface `name` comes from. `device` leads to the device of one that has any.
+/// Where the interface `name` comes from. Its entry in /sys/class/net is a link to
+/// `../../devices/PATH/net/NAME`, where PATH is the device's.
 pub(crate) fn origin(name: &str) -> matching::Origin {
-    let interface = Path::new("/sys/class/net").join(name);
-    let device =
-        fs::canonicalize(interface.join("device")).or_else(|_| fs::canonicalize(&interface));
-    let path = device.ok().and_then(|path| {
-        path.strip_prefix("/sys/devices")
-            .ok()?
-            .to_str()
-            .map(str::to_owned)
+    let entry = Path::new("/sys/class/net").join(name);
+    let path = fs::read_link(&entry).ok().and_then(|target| {
+        let path = target.to_str()?.split_once("devices/")?.1;
+        let device = path.strip_suffix(name)?.strip_suffix("/net/")?;
+        Some(device.to_owned())
     });
-    let driver = fs::read_link(interface.join("device/driver")).ok();
+    let driver = fs::read_link(entry.join("device/driver")).ok();
     let driver = driver.and_then(|link| link.file_name()?.to_str().map(str::to_owned));
     matching::Origin { driver, path }
 }

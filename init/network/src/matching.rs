@@ -17,10 +17,15 @@ pub(crate) struct Origin {
 
 /// The first network in the order of the file that the interface fits, by position.
 pub(crate) fn network_of(networks: &[Network], link: &Link, origin: &Origin) -> Option<usize> {
-    let candidate = link.ethernet && !link.enslaved;
     networks
         .iter()
-        .position(|network| candidate && fits(&network.matches, link, origin))
+        .position(|network| fits(&network.matches, link, origin))
+}
+
+/// Whether any network can be meant for this interface: the loopback and members of a bridge or
+/// bond never are.
+pub(crate) fn is_candidate(link: &Link) -> bool {
+    link.ethernet && !link.enslaved
 }
 
 /// Without any condition every Ethernet fits that is a device of its own; virtual ones (bridges,
@@ -154,7 +159,6 @@ mod tests {
 
     #[test]
     fn members_of_a_bridge_and_things_that_are_no_ethernet_fit_nothing() {
-        let all = [network(Match::default())];
         let port = Link {
             enslaved: true,
             ..link()
@@ -163,8 +167,8 @@ mod tests {
             ethernet: false,
             ..link()
         };
-        assert_eq!(network_of(&all, &port, &origin()), None);
-        assert_eq!(network_of(&all, &loopback, &origin()), None);
+        assert!(!is_candidate(&port));
+        assert!(!is_candidate(&loopback) && is_candidate(&link()));
     }
 
     #[test]

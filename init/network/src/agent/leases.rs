@@ -49,9 +49,10 @@ impl Agent {
         let now = sys::boottime();
         let due = |time: Option<Duration>| time.is_some_and(|time| time <= now);
         for place in 0..self.interfaces.len() {
-            let Some(interface) = self.interfaces.get(place) else {
+            let Some(interface) = self.interfaces.get_mut(place) else {
                 return;
             };
+            interface.carrier_by.take_if(|by| *by <= now);
             let (retry, keep) = (due(interface.retry_at), due(interface.keep_at));
             let client = due(interface.client.as_ref().and_then(Client::deadline));
             if retry {

@@ -15,7 +15,7 @@ use crate::sys;
 
 /// What could not be done is tried again after this long.
 const RETRY: Duration = Duration::from_secs(10);
-/// A change can undo another (an address takes its routes with it); then it is made again.
+/// What is removed can take more with it (an address its routes): then it is looked at again.
 const PASSES: u32 = 3;
 
 impl Agent {
@@ -62,8 +62,11 @@ impl Agent {
 
     /// Takes in one link as it is now.
     fn link(&mut self, link: Link) {
-        let origin = kernel::origin(&link.name);
-        let position = matching::network_of(&self.networks, &link, &origin);
+        let position = if matching::is_candidate(&link) {
+            matching::network_of(&self.networks, &link, &kernel::origin(&link.name))
+        } else {
+            None
+        };
         let known = self
             .interfaces
             .iter()
@@ -120,7 +123,7 @@ impl Agent {
     fn claim(&mut self, link: &Link, position: usize) -> Option<usize> {
         let network = self.networks.get(position)?.clone();
         let hardware = link.hardware?;
-        let mut interface = Interface::new(link.clone(), position, network);
+        let mut interface = Interface::new(sys::boottime(), link.clone(), position, network);
         let taken = self
             .interfaces
             .iter()
@@ -162,16 +165,17 @@ impl Agent {
                     break;
                 }
             };
-            if requests.is_empty() {
-                break;
-            }
+            let takes_more = |request: &Request| {
+                matches!(request, Request::RemoveAddress(_) | Request::RemoveRoute(_))
+            };
+            let again = requests.iter().any(takes_more);
             for request in requests {
                 match self.kernel.change(&request) {
                     Ok(()) => interface.link.apply(&request),
                     Err(error) => trouble = trouble.or(Some(refused(&request, &error))),
                 }
             }
-            if trouble.is_some() {
+            if !again || trouble.is_some() {
                 break;
             }
         }

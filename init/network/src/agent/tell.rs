@@ -35,11 +35,13 @@ impl Agent {
                 record.state = State::Failed;
                 record.sentence.clone_from(trouble);
             }
-            if differs(interface.told.as_ref(), &record)
+            let news = interface.is_known() && differs(interface.told.as_ref(), &record);
+            if news
                 && self.send_record(&record)
                 && let Some(interface) = self.interfaces.get_mut(place)
             {
                 interface.told = Some(record);
+                interface.carrier_by = None;
             }
         }
         for position in 0..self.networks.len() {

@@ -81,7 +81,7 @@ pub enum Phase {
     Asking,
     /// Using its lease.
     Bound,
-    /// Using its lease and asking to prolong it.
+    /// Using its lease, which no server has prolonged at the first request.
     Prolonging,
 }
 
@@ -131,6 +131,8 @@ pub struct Client {
     wanted: Option<Ipv4Addr>,
     /// Refusals since the last lease.
     refusals: u32,
+    /// Requests to prolong the lease since it was last given.
+    renewals: u32,
     /// Since when it has been asking, for the `secs` field.
     asking_since: Duration,
 }
@@ -147,6 +149,7 @@ impl Client {
             held: None,
             wanted: None,
             refusals: 0,
+            renewals: 0,
             asking_since: Duration::ZERO,
         }
     }
@@ -184,8 +187,8 @@ impl Client {
     pub fn phase(&self) -> Phase {
         match self.state {
             State::Stopped => Phase::Stopped,
-            State::Bound { .. } => Phase::Bound,
-            State::Renewing(_) | State::Rebinding(_) => Phase::Prolonging,
+            State::Renewing(_) | State::Rebinding(_) if self.renewals > 1 => Phase::Prolonging,
+            State::Bound { .. } | State::Renewing(_) | State::Rebinding(_) => Phase::Bound,
             _ => Phase::Asking,
         }
     }

@@ -88,6 +88,7 @@ impl Client {
         match Lease::from_reply(reply, server, ask.first) {
             Ok(lease) => {
                 self.refusals = 0;
+                self.renewals = 0;
                 self.wanted = Some(lease.address.address);
                 self.state = State::Bound {
                     renew_at: self.renewal(&lease),

@@ -45,6 +45,7 @@ impl Client {
         } else {
             (end, Target::Network { from })
         };
+        self.renewals = self.renewals.saturating_add(1);
         let pause = (limit.saturating_sub(now) / 2).max(SHORTEST_RENEWAL_PAUSE);
         let mut ask = self.ask(now, pause, None);
         ask.again = now.saturating_add(pause).min(limit);

@@ -7,6 +7,8 @@ use crate::dhcp::lease::Lease;
 
 /// A server that made an offer and then does not answer is given up after this many requests.
 const REQUEST_TRIES: u32 = 3;
+/// After so many questions without an answer it is worth telling.
+const SILENT_TRIES: u32 = 3;
 /// An address from before is asked for this often before every server is asked for any.
 const REBOOT_TRIES: u32 = 2;
 
@@ -33,6 +35,11 @@ impl Client {
             }
             State::Selecting(ask) if ask.again <= now => {
                 let ask = self.repeat(now, ask);
+                if ask.tries == SILENT_TRIES {
+                    actions.push(Action::Note(
+                        "no DHCP server has answered yet; they are asked again and again".into(),
+                    ));
+                }
                 self.state = State::Selecting(ask);
                 self.send_discover(now, ask, actions);
             }
