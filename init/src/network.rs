@@ -105,8 +105,9 @@ impl NetworkAgent {
         }
     }
 
-    /// Reads one record; `None` when there is none.
-    pub(crate) fn next_record(&mut self) -> Option<&Record> {
+    /// Reads one record, and whether it says more than that a lease was prolonged; `None` when
+    /// there is none.
+    pub(crate) fn next_record(&mut self) -> Option<(Record, bool)> {
         let Life::Running { role, .. } = &mut self.life else {
             return None;
         };
@@ -115,15 +116,24 @@ impl NetworkAgent {
             return None; // a record is written whole or not at all
         }
         let record = Record::decode(&bytes).ok()?;
+        let news = self.take_in(record.clone());
+        Some((record, news))
+    }
+
+    /// Puts a record in the place of what was known before; whether that is news.
+    fn take_in(&mut self, record: Record) -> bool {
         let same =
             |known: &Record| known.network == record.network && known.interface == record.interface;
+        let earlier = self.records.iter().find(|known| same(known));
+        let news = earlier.is_none_or(|earlier| record.is_news_after(earlier));
         // The word about a network without an interface ends with the first that fits.
         self.records
             .retain(|known| !same(known) && (known.network != record.network || known.index != 0));
-        if self.records.len() < MOST_RECORDS {
+        let gone = record.state == LinkState::Absent && record.index != 0;
+        if !gone && self.records.len() < MOST_RECORDS {
             self.records.push(record);
         }
-        self.records.last()
+        news
     }
 
     /// Whether the machine has an address.
@@ -192,6 +202,38 @@ pub(crate) fn run_agent() -> Result<(), Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn record(interface: &str, index: u32, state: LinkState, at_us: u64) -> Record {
+        Record {
+            at_us,
+            state,
+            network: "lan".to_owned(),
+            interface: interface.to_owned(),
+            index,
+            ..Record::default()
+        }
+    }
+
+    #[test]
+    fn a_lease_that_was_only_prolonged_is_no_news() {
+        let mut agent = NetworkAgent::default();
+        assert!(agent.take_in(record("eth0", 2, LinkState::Asking, 1)));
+        assert!(agent.take_in(record("eth0", 2, LinkState::Up, 2)));
+        assert!(!agent.take_in(record("eth0", 2, LinkState::Up, 3)));
+        assert_eq!(agent.records.len(), 1);
+    }
+
+    #[test]
+    fn an_interface_that_is_gone_is_shown_no_more() {
+        let mut agent = NetworkAgent::default();
+        agent.take_in(record("", 0, LinkState::Absent, 1));
+        agent.take_in(record("eth0", 2, LinkState::Up, 2));
+        assert_eq!(agent.status().len(), 1);
+        assert!(agent.take_in(record("eth0", 2, LinkState::Absent, 3)));
+        assert!(agent.status().is_empty());
+        agent.take_in(record("", 0, LinkState::Absent, 4));
+        assert_eq!(agent.status().len(), 1);
+    }
 
     #[test]
     fn an_agent_that_fails_at_once_is_started_ever_less_often() {

@@ -344,16 +344,18 @@ impl Pid1 {
     }
 
     fn read_network_records(&mut self) {
-        let mut news = false;
-        while let Some(record) = self.network.next_record() {
+        let mut changed = false;
+        while let Some((record, news)) = self.network.next_record() {
             let urgency = match record.state {
                 LinkState::Failed => Urgency::Error,
                 _ => Urgency::Notice,
             };
-            self.log.line(urgency, &record.to_string());
-            news = true;
+            if news {
+                self.log.line(urgency, &record.to_string());
+            }
+            changed = true;
         }
-        if news {
+        if changed {
             self.book.networks(self.network.status());
             if !self.addressed && self.network.has_address() {
                 self.addressed = true;
