@@ -57,6 +57,7 @@ fn read(bundle: &Path) -> Result<Container> {
         oci,
         after: Vec::new(),
         after_network: false,
+        volumes: Vec::new(),
         restart: Restart {
             policy: RestartPolicy::No,
             backoff_min_ms: 0,

@@ -8,6 +8,7 @@ pub mod launch;
 pub mod plan;
 pub mod report;
 pub mod spec;
+pub mod supervise;
 
 mod capabilities;
 mod child;

@@ -35,6 +35,21 @@ pub struct Container {
     pub log: Log,
 }
 
+impl Container {
+    /// Whether it uses the state partition.
+    #[must_use]
+    pub fn needs_state(&self) -> bool {
+        let sources = self
+            .oci
+            .mounts
+            .iter()
+            .filter_map(|mount| mount.source.as_deref());
+        sources
+            .into_iter()
+            .any(|source| source == "/state" || source.starts_with("/state/"))
+    }
+}
+
 /// A directory on the state partition that a container mounts. An existing one is left as it is:
 /// its content and its owner belong to whoever used it before.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
