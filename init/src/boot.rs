@@ -2,10 +2,12 @@
 //! Nothing else is in this file.
 
 use crate::phase::OnFailure::{Degrade, GiveUp, Retry};
-use crate::phase::Run::{Apart, Here};
+use crate::phase::Run::{Apart, Here, Until};
 use crate::phase::{OnFailure, Phase, Run};
 use crate::pid1::Pid1;
-use crate::{clock, first_boot, grace_periods, loopback, machine_id, mounts, state, sysctls};
+use crate::{
+    clock, first_boot, grace_periods, loopback, machine_id, mounts, state, sysctls, volumes,
+};
 
 /// In order. `GiveUp` follows the machine's own `on_failure`: restart or halt.
 #[rustfmt::skip]
@@ -20,14 +22,18 @@ pub(crate) const PHASES: &[Phase] = &[
     phase("hostname",   Here(Pid1::set_hostname),                     500, Degrade),
     phase("sysctls",    Here(|_| sysctls::apply()),                   500, Degrade),
     phase("loopback",   Here(|_| loopback::raise()),                  500, Degrade),
+    phase("containers", Here(Pid1::start_containers),               2_000, Degrade),
+    phase("handover",   Until(Pid1::first_containers_are_set_up),   1_000, Degrade),
     phase("network",    Here(Pid1::start_network),                  1_000, Degrade),
     phase("buttons",    Here(Pid1::open_power_buttons),             1_000, Degrade),
     phase("first-boot", Apart(first_boot::run),                    60_000, Degrade),
     phase("state",      Apart(state::open),                       120_000, Retry(1)),
+    phase("volumes",    Apart(volumes::make_all),                  30_000, Degrade),
     phase("identity",   Apart(machine_id::settle),                 30_000, Degrade),
     phase("entropy",    Apart(crate::entropy::restore),            30_000, Degrade),
     phase("saved-time", Apart(clock::raise_to_saved_time),         10_000, Degrade),
     phase("names",      Here(Pid1::set_hostname),                     500, Degrade),
+    phase("stateful",   Here(Pid1::start_stateful_containers),      2_000, Degrade),
     phase("relax",      Here(|_| grace_periods::relax()),              100, Degrade),
 ];
 
@@ -53,8 +59,8 @@ mod tests {
     fn the_order_of_the_boot_is_fixed() {
         let order: Vec<_> = PHASES.iter().map(|phase| phase.name).collect();
         let expected = "mounts kernel-log expedite machine clock watchdog cgroups hostname \
-            sysctls loopback network buttons first-boot state identity entropy \
-            saved-time names relax";
+            sysctls loopback containers handover network buttons first-boot state volumes identity entropy \
+            saved-time names stateful relax";
         assert_eq!(order, expected.split_whitespace().collect::<Vec<_>>());
     }
 
@@ -70,7 +76,14 @@ mod tests {
 
     #[test]
     fn a_disk_is_touched_only_in_processes_that_can_be_killed() {
-        for name in ["first-boot", "state", "identity", "entropy", "saved-time"] {
+        for name in [
+            "first-boot",
+            "state",
+            "volumes",
+            "identity",
+            "entropy",
+            "saved-time",
+        ] {
             let phase = &PHASES[position(name)];
             assert!(matches!(phase.run, Apart(_)), "{name}");
         }

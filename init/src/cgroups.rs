@@ -6,6 +6,8 @@
 use std::fs::File;
 use std::os::fd::OwnedFd;
 
+use berth_containers::spec::Resources;
+
 use crate::failure::{Doing, Failure};
 use crate::mounts::write_kernel_file;
 
@@ -30,6 +32,21 @@ pub(crate) fn make_tree() -> Result<(), Failure> {
 /// Makes the cgroup of one role and gives its directory, to start the role in.
 pub(crate) fn role(name: &str) -> Result<OwnedFd, Failure> {
     make(&format!("{ROOT}/system/{name}"))
+}
+
+/// Makes the cgroup of a container, if it is not there, sets its limits and gives its directory.
+pub(crate) fn container(name: &str, limits: Option<&Resources>) -> Result<OwnedFd, Failure> {
+    let path = format!("{ROOT}/containers/{name}");
+    let group = make(&path)?;
+    for (file, value) in limits.iter().flat_map(|limits| &limits.unified) {
+        write_kernel_file(&format!("{path}/{file}"), value)?;
+    }
+    Ok(group)
+}
+
+/// Kills every process in a container at once.
+pub(crate) fn kill_container(name: &str) -> Result<(), Failure> {
+    write_kernel_file(&format!("{ROOT}/containers/{name}/cgroup.kill"), "1")
 }
 
 fn make(path: &str) -> Result<OwnedFd, Failure> {

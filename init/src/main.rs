@@ -15,6 +15,7 @@ mod boot;
 mod cgroups;
 mod clock;
 mod console;
+mod containers;
 mod durable;
 mod entropy;
 mod failure;
@@ -41,6 +42,7 @@ mod status;
 #[allow(unsafe_code)] // the one module that may
 mod sys;
 mod sysctls;
+mod volumes;
 mod watchdog;
 
 use std::process::ExitCode;
@@ -86,7 +88,9 @@ fn phase_apart(name: &str) -> Result<(), Failure> {
     match boot::PHASES.iter().find(|phase| phase.name == name) {
         Some(phase) => match phase.run {
             Run::Apart(work) => work(),
-            Run::Here(_) => Err(Failure::new(format!("the phase {name} belongs into PID 1"))),
+            Run::Here(_) | Run::Until(_) => {
+                Err(Failure::new(format!("the phase {name} belongs into PID 1")))
+            }
         },
         None => Err(Failure::new(format!("there is no boot phase {name}"))),
     }

@@ -23,6 +23,8 @@ pub(crate) struct Phase {
 pub(crate) enum Run {
     /// Inside PID 1: only for what cannot block.
     Here(fn(&mut Pid1) -> Result<(), Failure>),
+    /// Nothing: the boot goes on when this holds, or at the deadline, which is no failure.
+    Until(fn(&mut Pid1) -> bool),
     /// In a process of its own, for what may wait for a disk.
     Apart(fn() -> Result<(), Failure>),
 }
@@ -45,8 +47,8 @@ pub(crate) enum Next {
     Start(usize),
     /// Nothing before this time, microseconds.
     WaitUntil(u64),
-    /// The phase that runs apart is past its deadline: kill it.
-    Kill,
+    /// The phase is past its deadline.
+    Overdue,
     /// All phases are done.
     Done,
 }
@@ -105,7 +107,7 @@ impl Sequence {
         match self.state {
             State::Idle { not_before_us } if now_us >= not_before_us => Next::Start(self.index),
             State::Idle { not_before_us } => Next::WaitUntil(not_before_us),
-            State::Running { deadline_us } if now_us >= deadline_us => Next::Kill,
+            State::Running { deadline_us } if now_us >= deadline_us => Next::Overdue,
             State::Running { deadline_us } => Next::WaitUntil(deadline_us),
             State::Killed => Next::WaitUntil(u64::MAX), // its death will be reported
         }
@@ -188,7 +190,7 @@ mod tests {
         let table = table(OnFailure::Degrade);
         let mut sequence = Sequence::new();
         sequence.started(&table, 0);
-        assert_eq!(sequence.next(&table, 10_000), Next::Kill);
+        assert_eq!(sequence.next(&table, 10_000), Next::Overdue);
         sequence.killed();
         assert_eq!(sequence.next(&table, 20_000), Next::WaitUntil(u64::MAX));
         assert_eq!(sequence.ended(&table, false, 20_000), Verdict::Degraded);

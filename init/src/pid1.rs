@@ -5,6 +5,7 @@
 
 use std::os::fd::{AsFd, BorrowedFd};
 
+use berth_containers::supervise::Event;
 use berth_network::report::State as LinkState;
 use berth_provision::Machine;
 use berth_provision::status::{PhaseResult, PhaseStatus};
@@ -13,6 +14,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use crate::boot::PHASES;
+use crate::containers::Containers;
 use crate::failure::Failure;
 use crate::kernel_log::{KernelLog, Urgency, now_us};
 use crate::network::NetworkAgent;
@@ -31,11 +33,16 @@ pub(crate) struct Pid1 {
     pub(crate) log: KernelLog,
     pub(crate) book: Book,
     machine: Machine,
+    /// None before the machine's configuration is read.
+    containers: Option<Containers>,
     signals: Signals,
     boot: Sequence,
+    /// When the phase that only waits started.
+    waiting_since_us: Option<u64>,
     /// The phase that runs in a process of its own, and when it started.
     apart: Option<(Role, u64)>,
     network: NetworkAgent,
+    state_is_open: bool,
     /// The machine has had an address.
     addressed: bool,
     buttons: Vec<PowerButton>,
@@ -65,10 +72,13 @@ impl Pid1 {
             log: KernelLog::held_back(),
             book: Book::default(),
             machine: Machine::default(),
+            containers: None,
             signals,
             boot: Sequence::new(),
+            waiting_since_us: None,
             apart: None,
             network: NetworkAgent::default(),
+            state_is_open: false,
             addressed: false,
             buttons: Vec::new(),
             shutdown: None,
@@ -86,6 +96,7 @@ impl Pid1 {
             None => self.move_boot_on(),
             Some(_) => self.move_shutdown_on(),
         });
+        wake_us = wake_us.min(self.serve_containers());
         wake_us = wake_us.min(self.restart_network());
         wake_us = wake_us.min(self.book.publish(&self.machine, now_us()));
         self.sleep_until(wake_us);
@@ -109,6 +120,9 @@ impl Pid1 {
                 self.trouble("network : the network agent ended and is started again");
             }
         }
+        if let Some(containers) = &mut self.containers {
+            containers.reaped(ended.pid, ended.how, &mut self.log);
+        }
         // Anything else is an orphan that PID 1 inherited: reaped, and nobody asks how it ended.
     }
 
@@ -117,15 +131,11 @@ impl Pid1 {
     /// Runs every phase that can run now; gives the time when there is more to do.
     fn move_boot_on(&mut self) -> u64 {
         loop {
+            self.look_at_waiting_phase();
             match self.boot.next(PHASES, now_us()) {
                 Next::Start(index) => self.start_phase(index),
                 Next::WaitUntil(time_us) => return time_us,
-                Next::Kill => {
-                    if let Some((role, _)) = &self.apart {
-                        role.kill();
-                    }
-                    self.boot.killed();
-                }
+                Next::Overdue => self.phase_overdue(),
                 Next::Done => return u64::MAX,
             }
         }
@@ -146,10 +156,34 @@ impl Pid1 {
                 let result = work(self);
                 self.phase_ended(start_us, result);
             }
+            Run::Until(_) => self.waiting_since_us = Some(start_us),
             Run::Apart(_) => match Role::start("boot", &[crate::PHASE_ROLE, phase.name]) {
                 Ok(role) => self.apart = Some((role, start_us)),
                 Err(why) => self.phase_ended(start_us, Err(why)),
             },
+        }
+    }
+
+    /// Ends a phase that only waits, when what it waits for has come.
+    fn look_at_waiting_phase(&mut self) {
+        let holds = match self.boot.current(PHASES).map(|phase| &phase.run) {
+            Some(Run::Until(holds)) => *holds,
+            _ => return,
+        };
+        if let Some(start_us) = self.waiting_since_us
+            && holds(self)
+        {
+            self.waiting_since_us = None;
+            self.phase_ended(start_us, Ok(()));
+        }
+    }
+
+    fn phase_overdue(&mut self) {
+        if let Some(start_us) = self.waiting_since_us.take() {
+            self.phase_ended(start_us, Ok(()));
+        } else if let Some((role, _)) = &self.apart {
+            role.kill();
+            self.boot.killed();
         }
     }
 
@@ -184,6 +218,9 @@ impl Pid1 {
             end_us,
             result: outcome,
         });
+        if phase.name == "state" {
+            self.state_is_open = outcome == PhaseResult::Ok;
+        }
         if verdict == Verdict::Fatal {
             let why = result.err().map(|why| why.to_string()).unwrap_or_default();
             last_resort::give_up(&format!("the boot phase {} failed: {why}", phase.name));
@@ -224,9 +261,38 @@ impl Pid1 {
         Ok(())
     }
 
+    /// Starts the containers that need nothing but the root. What was logged until now is let go
+    /// after that, so that no slow console stands before the first container.
+    pub(crate) fn start_containers(&mut self) -> Result<(), Failure> {
+        let mut containers = Containers::new(&self.machine.containers)?;
+        containers.handle(Event::Begin, &mut self.log);
+        self.containers = Some(containers);
+        Ok(())
+    }
+
+    /// The first containers are past their set-up, or failed in it: only then does anything else
+    /// compete with them for the processors.
+    pub(crate) fn first_containers_are_set_up(&mut self) -> bool {
+        self.serve_containers();
+        self.containers
+            .as_ref()
+            .is_none_or(|all| !all.is_setting_up())
+    }
+
     pub(crate) fn start_network(&mut self) -> Result<(), Failure> {
         self.log.let_go();
         self.network.start()
+    }
+
+    /// The state is there: starts the containers that keep something on it.
+    pub(crate) fn start_stateful_containers(&mut self) -> Result<(), Failure> {
+        if !self.state_is_open {
+            return Err(Failure::new(
+                "the state is not mounted, so containers that keep something on it do not start",
+            ));
+        }
+        self.tell_containers(Event::StateMounted);
+        Ok(())
     }
 
     pub(crate) fn open_power_buttons(&mut self) -> Result<(), Failure> {
@@ -248,7 +314,11 @@ impl Pid1 {
         if let Some((role, _)) = &self.apart {
             role.kill();
         }
-        let shutdown = Shutdown::begin(ending, 0, now);
+        let containers_ms = self
+            .containers
+            .as_ref()
+            .map_or(0, |all| all.longest_stop_ms().saturating_add(1000));
+        let shutdown = Shutdown::begin(ending, containers_ms, now);
         self.begin_step(shutdown.step);
         self.shutdown = Some(shutdown);
     }
@@ -259,7 +329,7 @@ impl Pid1 {
             return u64::MAX;
         };
         let done = match shutdown.step {
-            Step::Containers => true,
+            Step::Containers => self.containers.as_ref().is_none_or(|all| all.stopped),
             Step::Roles => self.apart.is_none() && !self.network.runs(),
             Step::Rest => !sys::has_children(),
             Step::State => self.closing.is_none(),
@@ -281,7 +351,7 @@ impl Pid1 {
         let line = format!("shutdown step={} t={}", step.name(), now_us());
         self.log.line(Urgency::Notice, &line);
         match step {
-            Step::Containers => {}
+            Step::Containers => self.tell_containers(Event::StopAll),
             Step::Roles => {
                 if let Some((role, _)) = &self.apart {
                     role.kill();
@@ -343,6 +413,31 @@ impl Pid1 {
         }
     }
 
+    fn tell_containers(&mut self, event: Event) {
+        if let Some(containers) = &mut self.containers {
+            containers.handle(event, &mut self.log);
+        }
+    }
+
+    /// Lets the containers do what is due; gives the time when something is again.
+    fn serve_containers(&mut self) -> u64 {
+        let Some(containers) = &mut self.containers else {
+            return u64::MAX;
+        };
+        containers.read_reports(&mut self.log);
+        if containers.deadline_us() <= now_us() {
+            containers.handle(Event::Tick, &mut self.log);
+        }
+        if std::mem::take(&mut containers.changed) {
+            self.book
+                .containers(containers.status(), containers.ready_us);
+        }
+        if let Some(trouble) = containers.trouble.take() {
+            self.book.trouble(trouble);
+        }
+        containers.deadline_us()
+    }
+
     fn read_network_records(&mut self) {
         let mut changed = false;
         while let Some((record, news)) = self.network.next_record() {
@@ -361,6 +456,7 @@ impl Pid1 {
                 self.addressed = true;
                 self.log
                     .line(Urgency::Notice, &format!("addressed t={}", now_us()));
+                self.tell_containers(Event::NetworkUp);
             }
         }
     }
@@ -379,6 +475,8 @@ impl Pid1 {
                 .output()
                 .map(|fd| PollFd::new(fd, PollFlags::POLLIN)),
         );
+        let reports = self.containers.iter().flat_map(Containers::reports);
+        polled.extend(reports.map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
         // Rounded up: waking a little late is waking once.
         let pause_ms = wake_us.saturating_sub(now_us()).div_ceil(1000);
         let timeout = i32::try_from(pause_ms).unwrap_or(i32::MAX);

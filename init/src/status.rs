@@ -6,7 +6,9 @@ use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use berth_provision::Machine;
-use berth_provision::status::{Memory, NetworkStatus, PhaseStatus, STATUS_PATH, Slot, Status};
+use berth_provision::status::{
+    ContainerStatus, Memory, NetworkStatus, PhaseStatus, STATUS_PATH, Slot, Status,
+};
 
 use crate::console;
 use crate::own_disk::OwnDisk;
@@ -16,8 +18,10 @@ use crate::{durable, machine_id};
 const REFRESH_US: u64 = 10_000_000;
 /// Changes that come together are written together.
 const SETTLE_US: u64 = 200_000;
-/// A page on the consoles is at least this long apart from the one before.
-const PAGE_US: u64 = 2_000_000;
+/// Pages on the consoles are at least this long apart, and twice as long each time, up to the
+/// longest, while they keep coming: a container that fails over and over fills no console.
+const SHORTEST_PAGE_PAUSE_US: u64 = 2_000_000;
+const LONGEST_PAGE_PAUSE_US: u64 = 120_000_000;
 /// Numbers of the partitions that hold the roots (ARCHITECTURE.md, "The disk").
 const ROOT_A: u32 = 3;
 const ROOT_B: u32 = 4;
@@ -32,6 +36,7 @@ pub(crate) struct Book {
     due_us: u64,
     last_page: String,
     next_page_us: u64,
+    page_pause_us: u64,
 }
 
 impl Book {
@@ -44,6 +49,13 @@ impl Book {
     /// The host name was set.
     pub(crate) fn hostname(&mut self, name: String) {
         self.status.hostname = name;
+        self.changed = true;
+    }
+
+    /// The containers have news.
+    pub(crate) fn containers(&mut self, containers: Vec<ContainerStatus>, ready_us: Option<u64>) {
+        self.status.containers = containers;
+        self.status.ready_us = ready_us;
         self.changed = true;
     }
 
@@ -78,7 +90,8 @@ impl Book {
             if now_us >= self.next_page_us {
                 console::show(&page, now_us);
                 self.last_page = page;
-                self.next_page_us = now_us.saturating_add(PAGE_US);
+                self.page_pause_us = page_pause_us(self.page_pause_us, self.next_page_us, now_us);
+                self.next_page_us = now_us.saturating_add(self.page_pause_us);
             } else {
                 self.due_us = self.next_page_us;
             }
@@ -107,6 +120,16 @@ impl Book {
             .as_secs();
         status.memory = memory(&fs::read_to_string("/proc/meminfo").unwrap_or_default());
     }
+}
+
+/// The pause after a page that is shown now, when one was possible from `since_us` on.
+fn page_pause_us(before_us: u64, since_us: u64, now_us: u64) -> u64 {
+    if now_us.saturating_sub(since_us) > before_us {
+        return SHORTEST_PAGE_PAUSE_US; // it was quiet for as long again
+    }
+    before_us
+        .saturating_mul(2)
+        .clamp(SHORTEST_PAGE_PAUSE_US, LONGEST_PAGE_PAUSE_US)
 }
 
 fn slot(disk: &OwnDisk) -> Option<Slot> {
@@ -149,6 +172,18 @@ fn memory(meminfo: &str) -> Memory {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn pages_that_keep_coming_come_ever_less_often() {
+        let (mut pause, mut now) = (0, 0);
+        for _ in 0..20 {
+            pause = page_pause_us(pause, now, now);
+            now += pause;
+        }
+        assert_eq!(pause, LONGEST_PAGE_PAUSE_US);
+        let quiet = now + pause + 1;
+        assert_eq!(page_pause_us(pause, now, quiet), SHORTEST_PAGE_PAUSE_US);
+    }
 
     #[test]
     fn memory_is_read_in_bytes() {

@@ -1,7 +1,9 @@
 //! Kernel settings that the configuration cannot make, each with its reason.
 
+use std::fs::OpenOptions;
+use std::io::{ErrorKind, Write};
+
 use crate::failure::Failure;
-use crate::mounts::write_kernel_file;
 
 /// `(path below /proc/sys, value)`. Reviewed as a list: a line without a reason is refused.
 const SYSCTLS: [(&str, &str); 13] = [
@@ -32,12 +34,19 @@ const SYSCTLS: [(&str, &str); 13] = [
 
 /// Applies the list; what the kernel does not know is told, not fatal.
 pub(crate) fn apply() -> Result<(), Failure> {
-    let refused: Vec<String> = SYSCTLS
-        .iter()
-        .filter(|(path, _)| std::path::Path::new("/proc/sys").join(path).exists())
-        .filter_map(|(path, text)| write_kernel_file(&format!("/proc/sys/{path}"), text).err())
-        .map(|failure| failure.to_string())
-        .collect();
+    let mut refused = Vec::new();
+    for (name, value) in &SYSCTLS {
+        let path = format!("/proc/sys/{name}");
+        match OpenOptions::new().write(true).open(&path) {
+            Err(why) if why.kind() == ErrorKind::NotFound => {} // the kernel has it not
+            opened => {
+                let written = opened.and_then(|mut file| file.write_all(value.as_bytes()));
+                if let Err(why) = written {
+                    refused.push(format!("cannot set {name} to {value}: {why}"));
+                }
+            }
+        }
+    }
     if refused.is_empty() {
         return Ok(());
     }
