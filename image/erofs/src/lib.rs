@@ -77,7 +77,51 @@ pub enum Error {
     Write(#[source] io::Error),
 }
 
-/// Writes `tree`, whose files' data is in `spool`, to `out`.
+/// An image laid out and not yet written.
+#[derive(Debug)]
+pub struct Image<'a> {
+    walk: walk::Walk<'a>,
+    plan: layout::Plan<'a>,
+    superblock: format::Superblock,
+    summary: Summary,
+}
+
+impl<'a> Image<'a> {
+    /// Lays out the image of `tree`.
+    ///
+    /// # Errors
+    /// When the tree cannot be represented.
+    pub fn of(tree: &'a Tree, options: &Options) -> Result<Self, Error> {
+        if options.volume_name.len() > format::VOLUME_NAME_LEN {
+            return Err(Error::VolumeName(options.volume_name.clone()));
+        }
+        let walk = walk::Walk::of(tree)?;
+        let plan = layout::Plan::of(&walk)?;
+        let uuid = options.uuid.unwrap_or_else(|| walk.uuid());
+        Ok(Self {
+            superblock: plan.superblock(&walk, uuid, options),
+            summary: plan.summary(&walk, uuid),
+            walk,
+            plan,
+        })
+    }
+
+    /// What the image will be.
+    #[must_use]
+    pub fn summary(&self) -> Summary {
+        self.summary
+    }
+
+    /// Writes the image front to back; the files' data comes from `spool`.
+    ///
+    /// # Errors
+    /// When `spool` cannot be read or `out` cannot be written.
+    pub fn write(&self, spool: &Spool, out: &mut impl Write) -> Result<(), Error> {
+        output::write(&self.walk, &self.plan, spool, out, &self.superblock)
+    }
+}
+
+/// Lays out and writes the image of `tree`, whose files' data is in `spool`.
 ///
 /// # Errors
 /// See [`Error`]. Nothing has been written when the tree cannot be represented.
@@ -87,18 +131,7 @@ pub fn write(
     out: &mut impl Write,
     options: &Options,
 ) -> Result<Summary, Error> {
-    if options.volume_name.len() > format::VOLUME_NAME_LEN {
-        return Err(Error::VolumeName(options.volume_name.clone()));
-    }
-    let walk = walk::Walk::of(tree)?;
-    let plan = layout::Plan::of(&walk)?;
-    let uuid = options.uuid.unwrap_or_else(|| walk.uuid());
-    output::write(
-        &walk,
-        &plan,
-        spool,
-        out,
-        &plan.superblock(&walk, uuid, options),
-    )?;
-    Ok(plan.summary(&walk, uuid))
+    let image = Image::of(tree, options)?;
+    image.write(spool, out)?;
+    Ok(image.summary())
 }

@@ -1,0 +1,117 @@
+//! Files that appear under their names whole or not at all: written beside, synced, renamed.
+
+use std::ffi::OsString;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+/// A file that is being written. Dropped without [`Pending::finish`] it leaves nothing.
+#[derive(Debug)]
+pub struct Pending {
+    temporary: PathBuf,
+    path: PathBuf,
+    file: File,
+}
+
+impl Pending {
+    /// Starts a file that will be called `path`. It can be read and written.
+    ///
+    /// # Errors
+    /// When its directory cannot be written.
+    pub fn create(path: &Path) -> io::Result<Self> {
+        // Unique in this process by the counter, among processes by the number and create_new.
+        static COUNTER: AtomicU32 = AtomicU32::new(0);
+        let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?;
+        let mut temporary = OsString::from(".");
+        temporary.push(name);
+        let count = COUNTER.fetch_add(1, Ordering::Relaxed);
+        temporary.push(format!(".{}-{count}.part", std::process::id()));
+        let temporary = path.with_file_name(temporary);
+        // Left by a process that had this number and was killed.
+        match fs::remove_file(&temporary) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create_new(true)
+            .mode(0o644)
+            .open(&temporary)?;
+        Ok(Self {
+            temporary,
+            path: path.to_owned(),
+            file,
+        })
+    }
+
+    /// The file to write to.
+    #[must_use]
+    pub fn file(&self) -> &File {
+        &self.file
+    }
+
+    /// The name that the file will get.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The file gets its name, replacing what has it, when its bytes are on the medium.
+    ///
+    /// # Errors
+    /// When the bytes cannot be kept: a full disk may say so only now. What had the name before
+    /// is unchanged then.
+    pub fn finish(self) -> io::Result<()> {
+        // The umask of the day is not part of the output.
+        self.file
+            .set_permissions(fs::Permissions::from_mode(0o644))?;
+        self.file.sync_all()?;
+        fs::rename(&self.temporary, &self.path)?;
+        let directory = match self.path.parent() {
+            Some(parent) if !parent.as_os_str().is_empty() => parent,
+            _ => Path::new("."),
+        };
+        File::open(directory)?.sync_all()
+    }
+}
+
+impl Drop for Pending {
+    fn drop(&mut self) {
+        // After `finish` there is nothing under this name; before, nobody wants it.
+        let _ = fs::remove_file(&self.temporary);
+    }
+}
+
+/// Writes a whole file.
+///
+/// # Errors
+/// When it cannot be written; what had the name is unchanged then.
+pub fn write_file(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let pending = Pending::create(path)?;
+    pending.file().write_all(bytes)?;
+    pending.finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_is_not_finished_leaves_nothing_and_the_old_one_as_it_was() {
+        let directory = tempfile::tempdir().expect("directory");
+        let path = directory.path().join("out");
+        write_file(&path, b"old").expect("write");
+        let one = Pending::create(&path).expect("create");
+        let two = Pending::create(&path).expect("a second one at the same time");
+        one.file().write_all(b"half").expect("write");
+        drop(one);
+        drop(two);
+        assert_eq!(fs::read(&path).expect("read"), b"old");
+        assert_eq!(fs::read_dir(directory.path()).expect("list").count(), 1);
+        write_file(&path, b"new").expect("write");
+        assert_eq!(fs::read(&path).expect("read"), b"new");
+    }
+}
