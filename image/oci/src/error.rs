@@ -96,7 +96,7 @@ pub enum Error {
     },
     /// The image is not the one that the lock file names.
     #[error(
-        "{reference}: the image is now {found}, but the lock file names {locked}; if the new one is wanted, remove it from the lock file and build again"
+        "{reference}: the image is now {found}, but the lock file names {locked}; if the new one is meant, make the lock file again"
     )]
     NotTheLockedImage {
         /// The reference.

@@ -164,7 +164,7 @@ impl<R: Read> Lines<'_, R> {
 }
 
 fn pairs(numbers: &[u64]) -> Result<Vec<Segment>, TarError> {
-    if numbers.len() % 2 != 0 {
+    if !numbers.len().is_multiple_of(2) {
         return Err(TarError::Malformed("a sparse file's map is not pairs"));
     }
     Ok(numbers
