@@ -108,6 +108,13 @@ impl Kernel {
     }
 }
 
+/// Makes routes through the interface `name` count only while it has a carrier, so that another
+/// interface's default route takes over when a cable is pulled.
+pub(crate) fn ignore_routes_without_carrier(name: &str) -> io::Result<()> {
+    let conf = Path::new("/proc/sys/net/ipv4/conf").join(name);
+    fs::write(conf.join("ignore_routes_with_linkdown"), "1")
+}
+
 /// Where the interface `name` comes from. Its entry in /sys/class/net is a link to
 /// `../../devices/PATH/net/NAME`, where PATH is the device's.
 pub(crate) fn origin(name: &str) -> matching::Origin {

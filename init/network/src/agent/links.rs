@@ -135,6 +135,10 @@ impl Agent {
                 other.link.name
             ));
         }
+        if let Err(error) = kernel::ignore_routes_without_carrier(&link.name) {
+            let note = format!("routes will also be used without a carrier: {error}");
+            interface.note = Some((sys::boottime(), note));
+        }
         if interface.network.dhcp4 {
             let random = Random::new(self.random.bits());
             let mut client = Client::new(hardware, &self.hostname, random);

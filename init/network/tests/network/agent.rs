@@ -369,6 +369,31 @@ fn fixed_addresses_are_all_there_is_and_what_is_not_configured_goes() {
 }
 
 #[test]
+fn the_first_network_s_default_route_counts_while_it_has_a_carrier() {
+    let Some(lab) = Lab::new() else { return };
+    lab.plug(MACHINE, "eth1", 14);
+    let networks = format!(
+        r#"[{{"name":"first","match":{{"mac":"{}"}},"dhcp4":true}},
+            {{"name":"second","match":{{"driver":"veth"}},"dhcp4":true}}]"#,
+        lab.mac()
+    );
+    let _server = lab.dnsmasq(ONE, &[RANGE]);
+    let mut agent = lab.agent(&networks);
+    for _ in 0..2 {
+        agent.wait_all(&["state=up", "leased"]);
+    }
+    assert_eq!(lab.routes().matches("default").count(), 2);
+    let way = || lab.ip(MACHINE, "route get 198.51.100.1");
+    assert!(way().contains("dev eth0"), "{}", way());
+    lab.cable("down");
+    agent.wait("interface=eth0 state=no-carrier");
+    assert!(way().contains("dev eth1"), "{}", way());
+    lab.cable("up");
+    agent.wait("interface=eth0 state=up");
+    assert!(way().contains("dev eth0"), "{}", way());
+}
+
+#[test]
 fn one_network_s_mistake_is_its_own() {
     let Some(lab) = Lab::new() else { return };
     lab.plug(MACHINE, "eth1", 14);
