@@ -5,6 +5,7 @@
 //! Decisions are pure; system calls sit in `sys`. Nothing here waits for a child.
 
 pub mod launch;
+pub mod log;
 pub mod plan;
 pub mod report;
 pub mod spec;

@@ -218,3 +218,17 @@ pub(crate) fn close_on_exec_from(first: u32) -> Result<(), Errno> {
         )
     })
 }
+
+/// Waits until a descriptor can be read, or the time is over; tells which are ready.
+pub(crate) fn poll(polled: &mut [libc::pollfd], timeout_ms: i32) -> Result<usize, Errno> {
+    // SAFETY: the slice is valid for its whole length.
+    let count = unsafe { libc::poll(polled.as_mut_ptr(), polled.len() as u64, timeout_ms) };
+    checked(count.into()).map(|count| count as usize)
+}
+
+/// Takes over a descriptor that this process was started with; it becomes close-on-exec.
+pub(crate) fn take(number: i32) -> Result<OwnedFd, Errno> {
+    // SAFETY: no pointers. It fails when there is no such descriptor.
+    done(unsafe { libc::syscall(libc::SYS_fcntl, number, libc::F_SETFD, libc::FD_CLOEXEC) })?;
+    descriptor(number.into())
+}

@@ -1,0 +1,179 @@
+//! What the log role promises, with real pipes and files.
+
+use std::os::fd::AsFd;
+use std::thread;
+
+use super::*;
+
+/// A container's output and a log role that reads it.
+struct Bench {
+    directory: tempfile::TempDir,
+    stdout: Option<OwnedFd>,
+    stderr: Option<OwnedFd>,
+    role: Option<thread::JoinHandle<io::Result<()>>>,
+}
+
+impl Bench {
+    fn keeping(keep_bytes: u64) -> Self {
+        let mut bench = Self {
+            directory: tempfile::tempdir().expect("a directory"),
+            stdout: None,
+            stderr: None,
+            role: None,
+        };
+        bench.start(keep_bytes);
+        bench
+    }
+
+    fn start(&mut self, keep_bytes: u64) {
+        let (stdout, write_stdout) = files::pipe(0).expect("a pipe");
+        let (stderr, write_stderr) = files::pipe(0).expect("a pipe");
+        (self.stdout, self.stderr) = (Some(write_stdout), Some(write_stderr));
+        let source = Source {
+            name: "web".into(),
+            keep_bytes,
+            stdout,
+            stderr,
+        };
+        let directory = self.directory.path().to_owned();
+        self.role = Some(thread::spawn(move || run(&directory, vec![source])));
+    }
+
+    fn write(&self, stream: Stream, mut bytes: &[u8]) {
+        let pipe = match stream {
+            Stream::Stdout => self.stdout.as_ref(),
+            Stream::Stderr => self.stderr.as_ref(),
+        };
+        while !bytes.is_empty() {
+            let written = files::write(pipe.expect("open").as_fd(), bytes).expect("written");
+            bytes = &bytes[written..];
+        }
+    }
+
+    /// Closes the pipes and waits until the role has read everything.
+    fn finish(&mut self) {
+        (self.stdout, self.stderr) = (None, None);
+        let role = self.role.take().expect("started");
+        role.join().expect("no panic").expect("no error");
+    }
+
+    fn file(&self, name: &str) -> Vec<u8> {
+        std::fs::read(self.directory.path().join(name)).unwrap_or_default()
+    }
+
+    /// What one stream of the container's wrote, as far as it was kept.
+    fn kept(&self, stream: Stream) -> Vec<u8> {
+        let mut kept = Vec::new();
+        for name in ["web.1", "web"] {
+            for line in self.file(name).split(|byte| *byte == b'\n') {
+                match Record::parse(line) {
+                    Some(record) if record.stream == stream => {
+                        kept.extend_from_slice(record.content);
+                        if record.full {
+                            kept.push(b'\n');
+                        }
+                    }
+                    _ => {}
+                }
+            }
+        }
+        kept
+    }
+}
+
+use record::Record;
+
+#[test]
+fn both_streams_are_kept_byte_for_byte() {
+    let mut bench = Bench::keeping(8 << 20);
+    let mut everything: Vec<u8> = (0..=255).collect();
+    everything.extend(std::iter::repeat_n(b'x', 100_000));
+    everything.extend(b"\n\n\nend without a newline");
+    bench.write(Stream::Stdout, &everything);
+    bench.write(Stream::Stderr, b"a warning\n");
+    bench.finish();
+    assert_eq!(bench.kept(Stream::Stdout), everything);
+    assert_eq!(bench.kept(Stream::Stderr), b"a warning\n");
+}
+
+#[test]
+fn the_newest_is_kept_and_never_more_than_asked_for() {
+    let keep_bytes = 64 << 10;
+    let mut bench = Bench::keeping(keep_bytes);
+    let mut written = Vec::new();
+    for line in 0..20_000 {
+        written.extend(format!("line {line}\n").bytes());
+    }
+    bench.write(Stream::Stdout, &written);
+    bench.finish();
+    let (newer, older) = (bench.file("web").len(), bench.file("web.1").len());
+    assert!((newer + older) as u64 <= keep_bytes, "{newer} + {older}");
+    assert!(older as u64 > keep_bytes / 4, "{older}");
+    let kept = bench.kept(Stream::Stdout);
+    assert!(!kept.is_empty() && written.ends_with(&kept));
+}
+
+#[test]
+fn a_role_that_is_started_again_goes_on_where_the_last_one_ended() {
+    let mut bench = Bench::keeping(8 << 20);
+    bench.write(Stream::Stdout, b"before ");
+    bench.finish();
+    bench.start(8 << 20);
+    bench.write(Stream::Stdout, b"and after\n");
+    bench.finish();
+    assert_eq!(bench.kept(Stream::Stdout), b"before and after\n");
+}
+
+#[test]
+fn a_log_that_cannot_be_written_loses_output_but_never_blocks_the_container() {
+    let mut bench = Bench::keeping(8 << 20);
+    // A directory in the file's place: neither can be opened.
+    let path = bench.directory.path().join("web");
+    std::fs::create_dir(&path).expect("made");
+    bench.write(Stream::Stdout, &vec![b'x'; 1 << 20]);
+    bench.finish();
+    assert!(path.is_dir());
+}
+
+#[test]
+fn what_was_lost_is_told_when_the_log_can_be_written_again() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("web");
+    std::fs::create_dir(&path).expect("made");
+    let mut log = File::new(directory.path(), "web", 1 << 20);
+    log.append(since_1970(), Stream::Stdout, b"lost\n");
+    std::fs::remove_dir(&path).expect("removed");
+    log.append(since_1970(), Stream::Stdout, b"kept\n");
+    assert_eq!(
+        tail(directory.path(), "web", 9),
+        ["[5 bytes of output were lost]", "kept"]
+    );
+}
+
+#[test]
+fn the_last_lines_are_shown_without_what_could_steer_a_terminal() {
+    let mut bench = Bench::keeping(8 << 20);
+    bench.write(Stream::Stdout, b"first\nsecond\n\x1b[2Jclear\x07\n");
+    bench.write(Stream::Stderr, b"error: no such");
+    bench.finish();
+    let mut lines = tail(bench.directory.path(), "web", 3);
+    // The two pipes may be read in either order.
+    lines.sort();
+    assert_eq!(lines.len(), 3);
+    assert!(lines.contains(&"error: no such".to_owned()) || lines.contains(&"second".to_owned()));
+    assert!(
+        lines.contains(&"\u{fffd}[2Jclear\u{fffd}".to_owned()),
+        "{lines:?}"
+    );
+    assert!(tail(bench.directory.path(), "db", 3).is_empty());
+}
+
+#[test]
+fn descriptors_that_are_not_there_are_told_by_name() {
+    let error = inherited(900, [("web", 1)].into_iter()).expect_err("closed");
+    assert!(
+        error
+            .to_string()
+            .starts_with("the output of web, descriptor 900: ")
+    );
+}
