@@ -41,7 +41,7 @@ pub struct Artifact {
     pub sha256: [u8; 32],
 }
 
-/// What was written.
+/// What is in the output directory.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Artifacts {
     /// The files of the output directory by name.
@@ -52,13 +52,35 @@ pub struct Artifacts {
     pub layout: Image,
 }
 
-/// Writes `kernel`, `uki.efi` and the disks into the directory `out`, and gives them and the root
-/// their names when all of them are complete.
+/// Media that are complete and not yet under their names. Dropped, they leave nothing.
+#[derive(Debug)]
+pub struct Media {
+    artifacts: Artifacts,
+    outputs: Outputs,
+}
+
+impl Media {
+    /// What will be in the output directory.
+    #[must_use]
+    pub fn artifacts(&self) -> &Artifacts {
+        &self.artifacts
+    }
+
+    /// Gives the files their names.
+    ///
+    /// # Errors
+    /// When one cannot be kept or named; those before it have their names then.
+    pub fn finish(self) -> Result<Artifacts, Error> {
+        self.outputs.finish()?;
+        Ok(self.artifacts)
+    }
+}
+
+/// Writes `kernel`, `uki.efi` and the disks into the directory `out`, under temporary names.
 ///
 /// # Errors
-/// See [`Error`]; `out` is as it was then, but for files that were complete when naming another
-/// one failed.
-pub fn assemble(parts: Parts<'_>, out: &Path) -> Result<Artifacts, Error> {
+/// See [`Error`]; `out` is as it was then.
+pub fn assemble(parts: Parts<'_>, out: &Path) -> Result<Media, Error> {
     let kernel = File::open(parts.kernel).map_err(read_error(parts.kernel))?;
     let kernel_bytes = checked_kernel(&kernel, parts.kernel)?;
     let uki = Uki::new(parts.stub, parts.texts, kernel_bytes)?;
@@ -90,11 +112,12 @@ pub fn assemble(parts: Parts<'_>, out: &Path) -> Result<Artifacts, Error> {
         outputs.drop("disk.raw");
     }
     outputs.adopt(parts.root);
-    Ok(Artifacts {
-        files: outputs.finish()?,
+    let artifacts = Artifacts {
+        files: outputs.list(),
         boot_bytes: fat.bytes(),
         layout,
-    })
+    };
+    Ok(Media { artifacts, outputs })
 }
 
 /// The kernel's size, of a file that firmware can start.
@@ -110,7 +133,7 @@ fn checked_kernel(kernel: &File, path: &Path) -> Result<u64, Error> {
 }
 
 /// Complete files without their names.
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct Outputs(Vec<(Pending, Artifact)>);
 
 impl Outputs {
@@ -139,14 +162,22 @@ impl Outputs {
             .retain(|(pending, _)| !pending.path().ends_with(name));
     }
 
-    fn finish(self) -> Result<BTreeMap<String, Artifact>, Error> {
-        let mut files = BTreeMap::new();
-        for (pending, artifact) in self.0 {
+    fn list(&self) -> BTreeMap<String, Artifact> {
+        let name = |pending: &Pending| {
+            let name = pending.path().file_name().unwrap_or_default();
+            name.to_string_lossy().into_owned()
+        };
+        self.0
+            .iter()
+            .map(|(pending, artifact)| (name(pending), *artifact))
+            .collect()
+    }
+
+    fn finish(self) -> Result<(), Error> {
+        for (pending, _) in self.0 {
             let path = pending.path().to_owned();
             pending.finish().map_err(write_error(&path))?;
-            let name = path.file_name().unwrap_or_default();
-            files.insert(name.to_string_lossy().into_owned(), artifact);
         }
-        Ok(files)
+        Ok(())
     }
 }

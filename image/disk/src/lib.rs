@@ -14,7 +14,7 @@ pub mod root;
 mod stream;
 pub mod uki;
 
-pub use assemble::{Artifact, Artifacts, Parts, assemble};
+pub use assemble::{Artifact, Artifacts, Media, Parts, assemble};
 
 use std::io;
 use std::path::{Path, PathBuf};

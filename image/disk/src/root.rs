@@ -32,6 +32,14 @@ pub struct Root {
     pub geometry: Geometry,
 }
 
+impl Root {
+    /// The file, for reading.
+    #[must_use]
+    pub fn file(&self) -> &File {
+        self.pending.file()
+    }
+}
+
 /// Writes hash blocks to their place in the same file.
 #[derive(Debug)]
 struct TreeFile(File);

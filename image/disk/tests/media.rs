@@ -64,7 +64,7 @@ impl Bench {
             raw,
             qcow2,
         };
-        assemble(parts, &self.out())
+        assemble(parts, &self.out())?.finish()
     }
 }
 
