@@ -24,6 +24,7 @@ pub(crate) const PHASES: &[Phase] = &[
     phase("loopback",   Here(|_| loopback::raise()),                  500, Degrade),
     phase("containers", Here(Pid1::start_containers),               2_000, Degrade),
     phase("handover",   Until(Pid1::first_containers_are_set_up),   1_000, Degrade),
+    phase("logs",       Here(Pid1::start_logs),                     1_000, Degrade),
     phase("network",    Here(Pid1::start_network),                  1_000, Degrade),
     phase("buttons",    Here(Pid1::open_power_buttons),             1_000, Degrade),
     phase("first-boot", Apart(first_boot::run),                    60_000, Degrade),
@@ -59,7 +60,7 @@ mod tests {
     fn the_order_of_the_boot_is_fixed() {
         let order: Vec<_> = PHASES.iter().map(|phase| phase.name).collect();
         let expected = "mounts kernel-log expedite machine clock watchdog cgroups hostname \
-            sysctls loopback containers handover network buttons first-boot state volumes identity entropy \
+            sysctls loopback containers handover logs network buttons first-boot state volumes identity entropy \
             saved-time names stateful relax";
         assert_eq!(order, expected.split_whitespace().collect::<Vec<_>>());
     }

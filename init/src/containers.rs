@@ -4,6 +4,7 @@
 use std::collections::VecDeque;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+use berth_containers::Errno;
 use berth_containers::launch::{self, Child, Launch, Native, Streams};
 use berth_containers::plan::Plan;
 use berth_containers::report::Progress;
@@ -11,10 +12,11 @@ use berth_containers::spec::{Container, Resources};
 use berth_containers::supervise::{Action, End, Event, Id, Supervisor};
 use berth_provision::status::ContainerStatus;
 
-use crate::cgroups;
 use crate::failure::{Doing, Failure};
 use crate::kernel_log::{KernelLog, Urgency, now_us};
+use crate::roles::Role;
 use crate::sys::How;
+use crate::{LOG_ROLE, cgroups, container_logs};
 
 /// All containers, in the order of the file.
 #[derive(Debug)]
@@ -40,11 +42,21 @@ struct Unit {
     /// What is launched, or why it never can be.
     plan: Result<Plan, String>,
     resources: Option<Resources>,
+    keep_bytes: u64,
+    /// Its pipes, which outlive both it and the log role.
+    pipes: Option<Pipes>,
     child: Option<Child>,
     /// Its program has taken over, and the supervisor knows.
     runs: bool,
     started_us: Option<u64>,
     last_exit: Option<String>,
+}
+
+/// What a container writes to and the log role reads: (read, write).
+#[derive(Debug)]
+struct Pipes {
+    out: (OwnedFd, OwnedFd),
+    err: (OwnedFd, OwnedFd),
 }
 
 impl Containers {
@@ -100,6 +112,20 @@ impl Containers {
     /// How long stopping everything may take.
     pub(crate) fn longest_stop_ms(&self) -> u64 {
         self.supervisor.longest_stop_us() / 1000
+    }
+
+    /// Starts the log role, if any container can write something.
+    pub(crate) fn start_log_role(&self) -> Option<Result<Role, Failure>> {
+        let mut arguments = vec![LOG_ROLE.to_owned()];
+        let mut passed = Vec::new();
+        for unit in &self.units {
+            if let Some(pipes) = &unit.pipes {
+                arguments.push(container_logs::argument(&unit.name, unit.keep_bytes));
+                passed.extend([pipes.out.0.as_fd(), pipes.err.0.as_fd()]);
+            }
+        }
+        let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+        (!passed.is_empty()).then(|| Role::start(container_logs::GROUP, &arguments, &passed))
     }
 
     /// What to poll: pipes that tell how far a start has come.
@@ -264,13 +290,25 @@ impl Containers {
     }
 }
 
+impl Pipes {
+    fn new(plan: &Plan) -> Result<Self, Errno> {
+        Ok(Self {
+            out: launch::output_pipe(plan)?,
+            err: launch::output_pipe(plan)?,
+        })
+    }
+}
+
 impl Unit {
     fn new(spec: &Container) -> Self {
+        let plan = Plan::new(spec).map_err(|why| why.to_string());
         Self {
             name: spec.name.clone(),
             image: spec.image.clone(),
             resources: spec.oci.linux.resources.clone(),
-            plan: Plan::new(spec).map_err(|why| why.to_string()),
+            keep_bytes: spec.log.keep_bytes,
+            pipes: plan.as_ref().ok().and_then(|plan| Pipes::new(plan).ok()),
+            plan,
             child: None,
             runs: false,
             started_us: None,
@@ -280,11 +318,13 @@ impl Unit {
 
     fn launch(&mut self, null: &OwnedFd) -> Result<i32, Failure> {
         let plan = self.plan.as_ref().map_err(Failure::new)?;
+        let pipes = self.pipes.as_ref();
+        let pipes = pipes.ok_or_else(|| Failure::new("there are no pipes left for its output"))?;
         let cgroup = cgroups::container(&self.name, self.resources.as_ref())?;
         let streams = Streams {
             stdin: null.as_fd(),
-            stdout: null.as_fd(),
-            stderr: null.as_fd(),
+            stdout: pipes.out.1.as_fd(),
+            stderr: pipes.err.1.as_fd(),
         };
         let child = Native
             .launch(plan, &streams, Some(cgroup.as_fd()))

@@ -11,10 +11,12 @@
     )
 )]
 
+mod agent;
 mod boot;
 mod cgroups;
 mod clock;
 mod console;
+mod container_logs;
 mod containers;
 mod durable;
 mod entropy;
@@ -54,6 +56,8 @@ use phase::Run;
 const PHASE_ROLE: &str = "phase";
 /// The network agent.
 const NETWORK_ROLE: &str = "network";
+/// What keeps the containers' output: `/init log NAME:BYTES…`.
+const LOG_ROLE: &str = "log";
 /// The closing of the state on the way down.
 const CLOSE_ROLE: &str = "close-state";
 
@@ -63,6 +67,7 @@ fn main() -> ExitCode {
     match arguments.as_slice() {
         [PHASE_ROLE, name] => role(|| phase_apart(name)),
         [NETWORK_ROLE] => role(network::run_agent),
+        [LOG_ROLE, logs @ ..] => role(|| container_logs::run(logs)),
         [CLOSE_ROLE] => role(shutdown::close_state),
         _ if std::process::id() == 1 => pid1::run(),
         _ => {

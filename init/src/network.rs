@@ -2,12 +2,13 @@
 //! and its records. What came from a network was parsed there; here are addresses and sentences.
 
 use std::convert::Infallible;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::AsFd;
 
 use berth_network::report::{LEN, Record, State as LinkState};
 use berth_network::{Places, Setup};
 use berth_provision::status::NetworkStatus;
 
+use crate::agent::Agent;
 use crate::failure::{Doing, Failure};
 use crate::kernel_log::{KernelLog, Urgency, now_us};
 use crate::roles::Role;
@@ -15,10 +16,6 @@ use crate::{NETWORK_ROLE, machine, sys};
 
 /// Its cgroup below /system.
 const GROUP: &str = "network";
-const FIRST_PAUSE_US: u64 = 500_000;
-const LONGEST_PAUSE_US: u64 = 60_000_000;
-/// An agent that lived this long was in order: its next failure is the first again.
-const GOOD_LIFE_US: u64 = 60_000_000;
 /// More networks than this on one machine are not shown.
 const MOST_RECORDS: usize = 256;
 
@@ -30,89 +27,22 @@ const CAP_NET_RAW: u32 = 13;
 /// The agent and what it said last about each network.
 #[derive(Debug, Default)]
 pub(crate) struct NetworkAgent {
-    life: Life,
-    failures: u32,
+    pub(crate) agent: Agent,
     records: Vec<Record>,
 }
 
-#[derive(Debug, Default)]
-enum Life {
-    #[default]
-    Off,
-    Running {
-        role: Role,
-        since_us: u64,
-    },
-    Pausing {
-        until_us: u64,
-    },
-}
-
 impl NetworkAgent {
-    /// Starts it.
+    /// Starts it. Addresses of an agent before it are still in place.
     pub(crate) fn start(&mut self) -> Result<(), Failure> {
-        let since_us = now_us();
-        match Role::start(GROUP, &[NETWORK_ROLE]) {
-            Ok(role) => {
-                self.life = Life::Running { role, since_us };
-                Ok(())
-            }
-            Err(why) => {
-                self.pause(since_us, since_us);
-                Err(why)
-            }
-        }
-    }
-
-    /// Whether this is its process.
-    pub(crate) fn is(&self, pid: i32) -> bool {
-        matches!(&self.life, Life::Running { role, .. } if role.pid == pid)
-    }
-
-    /// Whether it has a process.
-    pub(crate) fn runs(&self) -> bool {
-        matches!(self.life, Life::Running { .. })
-    }
-
-    /// Its process has ended; it is started again after a pause. Addresses stay as they are.
-    pub(crate) fn ended(&mut self, now_us: u64) {
-        if let Life::Running { since_us, .. } = self.life {
-            self.pause(since_us, now_us);
-        }
-    }
-
-    /// When it is to be started again.
-    pub(crate) fn restart_us(&self) -> Option<u64> {
-        match self.life {
-            Life::Pausing { until_us } => Some(until_us),
-            Life::Off | Life::Running { .. } => None,
-        }
-    }
-
-    /// Asks it to end, for good.
-    pub(crate) fn stop(&mut self) {
-        match &self.life {
-            Life::Running { role, .. } => role.ask_to_end(),
-            Life::Off | Life::Pausing { .. } => self.life = Life::Off,
-        }
-    }
-
-    /// What to poll.
-    pub(crate) fn output(&self) -> Option<BorrowedFd<'_>> {
-        match &self.life {
-            Life::Running { role, .. } if role.is_open() => Some(role.as_fd()),
-            _ => None,
-        }
+        self.agent
+            .started(Role::start(GROUP, &[NETWORK_ROLE], &[]), now_us())
     }
 
     /// Reads one record, and whether it says more than that a lease was prolonged; `None` when
     /// there is none.
     pub(crate) fn next_record(&mut self) -> Option<(Record, bool)> {
-        let Life::Running { role, .. } = &mut self.life else {
-            return None;
-        };
         let mut bytes = [0; LEN];
-        if role.read(&mut bytes) != LEN {
+        if self.agent.read(&mut bytes) != LEN {
             return None; // a record is written whole or not at all
         }
         let record = Record::decode(&bytes).ok()?;
@@ -146,23 +76,6 @@ impl NetworkAgent {
     pub(crate) fn status(&self) -> Vec<NetworkStatus> {
         self.records.iter().map(network_status).collect()
     }
-
-    fn pause(&mut self, since_us: u64, now_us: u64) {
-        if now_us.saturating_sub(since_us) >= GOOD_LIFE_US {
-            self.failures = 0;
-        }
-        self.life = Life::Pausing {
-            until_us: now_us.saturating_add(pause_us(self.failures)),
-        };
-        self.failures = self.failures.saturating_add(1);
-    }
-}
-
-/// The pause after this many failures in a row: doubled each time.
-fn pause_us(failures: u32) -> u64 {
-    FIRST_PAUSE_US
-        .checked_shl(failures.min(16))
-        .map_or(LONGEST_PAUSE_US, |pause| pause.min(LONGEST_PAUSE_US))
 }
 
 fn network_status(record: &Record) -> NetworkStatus {
@@ -233,28 +146,5 @@ mod tests {
         assert!(agent.status().is_empty());
         agent.take_in(record("", 0, LinkState::Absent, 4));
         assert_eq!(agent.status().len(), 1);
-    }
-
-    #[test]
-    fn an_agent_that_fails_at_once_is_started_ever_less_often() {
-        let mut agent = NetworkAgent::default();
-        let mut pauses = Vec::new();
-        for _ in 0..10 {
-            agent.pause(0, 0);
-            pauses.extend(agent.restart_us());
-        }
-        assert!(pauses.windows(2).all(|pair| pair[0] <= pair[1]));
-        assert_eq!(pauses.first(), Some(&FIRST_PAUSE_US));
-        assert_eq!(pauses.last(), Some(&LONGEST_PAUSE_US));
-    }
-
-    #[test]
-    fn a_good_life_is_rewarded() {
-        let mut agent = NetworkAgent::default();
-        for _ in 0..10 {
-            agent.pause(0, 0);
-        }
-        agent.pause(0, GOOD_LIFE_US);
-        assert_eq!(agent.restart_us(), Some(GOOD_LIFE_US + FIRST_PAUSE_US));
     }
 }

@@ -13,6 +13,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
+use crate::agent::Agent;
 use crate::boot::PHASES;
 use crate::containers::Containers;
 use crate::failure::Failure;
@@ -42,6 +43,8 @@ pub(crate) struct Pid1 {
     /// The phase that runs in a process of its own, and when it started.
     apart: Option<(Role, u64)>,
     network: NetworkAgent,
+    /// The log role.
+    logs: Agent,
     state_is_open: bool,
     /// The machine has had an address.
     addressed: bool,
@@ -78,6 +81,7 @@ impl Pid1 {
             waiting_since_us: None,
             apart: None,
             network: NetworkAgent::default(),
+            logs: Agent::default(),
             state_is_open: false,
             addressed: false,
             buttons: Vec::new(),
@@ -97,7 +101,7 @@ impl Pid1 {
             Some(_) => self.move_shutdown_on(),
         });
         wake_us = wake_us.min(self.serve_containers());
-        wake_us = wake_us.min(self.restart_network());
+        wake_us = wake_us.min(self.restart_agents());
         wake_us = wake_us.min(self.book.publish(&self.machine, now_us()));
         self.sleep_until(wake_us);
         self.serve_descriptors();
@@ -114,10 +118,16 @@ impl Pid1 {
         {
             self.log.line(Urgency::Error, &format!("shutdown : {why}"));
         }
-        if self.network.is(ended.pid) {
-            self.network.ended(now_us());
+        if self.network.agent.is(ended.pid) {
+            self.network.agent.ended(now_us());
             if self.shutdown.is_none() {
                 self.trouble("network : the network agent ended and is started again");
+            }
+        }
+        if self.logs.is(ended.pid) {
+            self.logs.ended(now_us());
+            if self.shutdown.is_none() {
+                self.trouble("log : the log role ended and is started again");
             }
         }
         if let Some(containers) = &mut self.containers {
@@ -157,7 +167,7 @@ impl Pid1 {
                 self.phase_ended(start_us, result);
             }
             Run::Until(_) => self.waiting_since_us = Some(start_us),
-            Run::Apart(_) => match Role::start("boot", &[crate::PHASE_ROLE, phase.name]) {
+            Run::Apart(_) => match Role::start("boot", &[crate::PHASE_ROLE, phase.name], &[]) {
                 Ok(role) => self.apart = Some((role, start_us)),
                 Err(why) => self.phase_ended(start_us, Err(why)),
             },
@@ -279,8 +289,17 @@ impl Pid1 {
             .is_none_or(|all| !all.is_setting_up())
     }
 
-    pub(crate) fn start_network(&mut self) -> Result<(), Failure> {
+    /// Starts what keeps the containers' output; their pipes have kept it until now.
+    pub(crate) fn start_logs(&mut self) -> Result<(), Failure> {
         self.log.let_go();
+        let role = self
+            .containers
+            .as_ref()
+            .and_then(Containers::start_log_role);
+        role.map_or(Ok(()), |role| self.logs.started(role, now_us()))
+    }
+
+    pub(crate) fn start_network(&mut self) -> Result<(), Failure> {
         self.network.start()
     }
 
@@ -330,7 +349,7 @@ impl Pid1 {
         };
         let done = match shutdown.step {
             Step::Containers => self.containers.as_ref().is_none_or(|all| all.stopped),
-            Step::Roles => self.apart.is_none() && !self.network.runs(),
+            Step::Roles => self.apart.is_none() && !self.network.agent.runs() && !self.logs.runs(),
             Step::Rest => !sys::has_children(),
             Step::State => self.closing.is_none(),
             Step::Off => false,
@@ -356,7 +375,8 @@ impl Pid1 {
                 if let Some((role, _)) = &self.apart {
                     role.kill();
                 }
-                self.network.stop();
+                self.network.agent.stop();
+                self.logs.stop();
             }
             Step::Rest => {
                 // Every process but PID 1; ESRCH when there is none.
@@ -366,7 +386,7 @@ impl Pid1 {
                 if let Err(why) = watchdog::bound_shutdown() {
                     self.log.line(Urgency::Error, &format!("shutdown : {why}"));
                 }
-                match Role::start("boot", &[crate::CLOSE_ROLE]) {
+                match Role::start("boot", &[crate::CLOSE_ROLE], &[]) {
                     Ok(role) => self.closing = Some(role),
                     Err(why) => self.log.line(Urgency::Error, &format!("shutdown : {why}")),
                 }
@@ -398,19 +418,25 @@ impl Pid1 {
         self.next_feed_us
     }
 
-    /// Starts the network agent again when its pause is over; gives the time when that is.
-    fn restart_network(&mut self) -> u64 {
-        match self.network.restart_us() {
-            Some(_) if self.shutdown.is_some() => u64::MAX,
-            Some(time_us) if now_us() < time_us => time_us,
-            Some(_) => {
-                if let Err(why) = self.network.start() {
-                    self.trouble(&format!("network : {why}"));
-                }
-                self.network.restart_us().unwrap_or(u64::MAX)
-            }
-            None => u64::MAX,
+    /// Starts agents again when their pause is over; gives the time when that is.
+    fn restart_agents(&mut self) -> u64 {
+        if self.shutdown.is_some() {
+            return u64::MAX;
         }
+        let now = now_us();
+        let due = |agent: &Agent| agent.restart_us().is_some_and(|time_us| time_us <= now);
+        if due(&self.network.agent)
+            && let Err(why) = self.network.start()
+        {
+            self.trouble(&format!("network : {why}"));
+        }
+        if due(&self.logs)
+            && let Err(why) = self.start_logs()
+        {
+            self.trouble(&format!("log : {why}"));
+        }
+        let times = [self.network.agent.restart_us(), self.logs.restart_us()];
+        times.into_iter().flatten().min().unwrap_or(u64::MAX)
     }
 
     fn tell_containers(&mut self, event: Event) {
@@ -472,6 +498,7 @@ impl Pid1 {
         polled.extend(buttons.map(|fd: BorrowedFd<'_>| PollFd::new(fd, PollFlags::POLLIN)));
         polled.extend(
             self.network
+                .agent
                 .output()
                 .map(|fd| PollFd::new(fd, PollFlags::POLLIN)),
         );

@@ -29,8 +29,13 @@ pub(crate) struct Role {
 }
 
 impl Role {
-    /// Starts `/init ARGUMENTS` in the cgroup `/system/GROUP`.
-    pub(crate) fn start(group: &str, arguments: &[&str]) -> Result<Self, Failure> {
+    /// Starts `/init ARGUMENTS` in the cgroup `/system/GROUP`; it gets the descriptors in
+    /// `passed` from [`sys::FIRST_PASSED`] on.
+    pub(crate) fn start(
+        group: &str,
+        arguments: &[&str],
+        passed: &[BorrowedFd<'_>],
+    ) -> Result<Self, Failure> {
         let what = || format!("start the role {}", arguments.join(" "));
         let cgroup = cgroups::role(group)?;
         let (reader, writer) = pipe2(OFlag::O_CLOEXEC).doing(what)?;
@@ -48,6 +53,7 @@ impl Role {
             cgroup: Some(cgroup.as_fd()),
             output: writer.as_fd(),
             input: null.as_fd(),
+            passed,
         })
         .doing(what)?;
         Ok(Self {

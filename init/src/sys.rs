@@ -9,4 +9,6 @@ pub(crate) use device::{
     PartitionNews, credit_entropy, grow_ext4, is_power_button, raise_loopback,
     set_watchdog_timeout, tell_partition, watchdog_keep_alive, zero_range,
 };
-pub(crate) use process::{Ended, How, Spawn, has_children, restrict_bounding_set, spawn, wait_any};
+pub(crate) use process::{
+    Ended, FIRST_PASSED, How, Spawn, has_children, restrict_bounding_set, spawn, wait_any,
+};

@@ -2,11 +2,14 @@
 
 use std::ffi::CString;
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 use std::ptr;
 
 /// From linux/sched.h; libc's constant has a type that is too narrow for it.
 const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
+
+/// Where the descriptors that a role gets begin: behind the standard streams.
+pub(crate) const FIRST_PASSED: RawFd = 3;
 
 /// A child that has ended, or an orphan that PID 1 inherited.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,6 +73,8 @@ pub(crate) struct Spawn<'a> {
     pub(crate) output: BorrowedFd<'a>,
     /// Its standard input and error: open for both.
     pub(crate) input: BorrowedFd<'a>,
+    /// What it gets besides, from [`FIRST_PASSED`] on.
+    pub(crate) passed: &'a [BorrowedFd<'a>],
 }
 
 /// Starts a program in a new process with an empty signal mask; gives its process id.
@@ -86,6 +91,11 @@ pub(crate) fn spawn(what: &Spawn<'_>) -> io::Result<i32> {
     if program.is_null() {
         return Err(io::Error::from(io::ErrorKind::InvalidInput));
     }
+
+    // First to numbers above all that are passed, then down: none is overwritten before its turn.
+    let passed: Vec<RawFd> = what.passed.iter().map(AsRawFd::as_raw_fd).collect();
+    let mut copies = passed.clone();
+    let above = FIRST_PASSED.saturating_add(RawFd::try_from(passed.len()).unwrap_or(RawFd::MAX));
 
     // SAFETY: clone_args is plain data for which all zeroes is a valid value.
     let mut clone: libc::clone_args = unsafe { std::mem::zeroed() };
@@ -115,6 +125,12 @@ pub(crate) fn spawn(what: &Spawn<'_>) -> io::Result<i32> {
                 libc::dup2(what.input.as_raw_fd(), 0);
                 libc::dup2(what.output.as_raw_fd(), 1);
                 libc::dup2(what.input.as_raw_fd(), 2);
+                for (copy, passed) in copies.iter_mut().zip(&passed) {
+                    *copy = libc::fcntl(*passed, libc::F_DUPFD_CLOEXEC, above);
+                }
+                for (copy, number) in copies.iter().zip(FIRST_PASSED..) {
+                    libc::dup2(*copy, number);
+                }
                 libc::execve(program, argv.as_ptr(), environment.as_ptr());
                 libc::_exit(127)
             }
