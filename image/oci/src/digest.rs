@@ -153,37 +153,54 @@ impl Hasher {
     }
 }
 
-/// Hashes and counts what is read through it.
+/// Counts what is read through it, and hashes it where that is wanted.
 #[derive(Debug)]
 pub(crate) struct HashingReader<R> {
     inner: R,
-    hasher: Hasher,
+    hasher: Option<Hasher>,
     count: u64,
 }
 
 impl<R: Read> HashingReader<R> {
-    pub(crate) fn new(inner: R, algorithm: Algorithm) -> Self {
+    pub(crate) fn new(inner: R, algorithm: Option<Algorithm>) -> Self {
         Self {
             inner,
-            hasher: Hasher::new(algorithm),
+            hasher: algorithm.map(Hasher::new),
             count: 0,
         }
     }
 
     /// What was read so far, and its length.
-    pub(crate) fn finish(self) -> (Digest, u64) {
-        (self.hasher.finish(), self.count)
+    pub(crate) fn finish(self) -> (Option<Digest>, u64) {
+        (self.hasher.map(Hasher::finish), self.count)
     }
 }
 
 impl<R: Read> Read for HashingReader<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let n = self.inner.read(buffer)?;
-        if let Some(bytes) = buffer.get(..n) {
-            self.hasher.update(bytes);
+        if let (Some(hasher), Some(bytes)) = (&mut self.hasher, buffer.get(..n)) {
+            hasher.update(bytes);
         }
         self.count += n as u64;
         Ok(n)
+    }
+}
+
+/// The digest and length of all that `reader` yields.
+pub(crate) fn digest_of(reader: impl Read, algorithm: Algorithm) -> io::Result<(Digest, u64)> {
+    let (mut reader, mut hasher) = (reader, Hasher::new(algorithm));
+    let mut buffer = vec![0; 128 * 1024];
+    let mut count = 0;
+    loop {
+        let n = match reader.read(&mut buffer) {
+            Ok(0) => return Ok((hasher.finish(), count)),
+            Ok(n) => n,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) => return Err(error),
+        };
+        hasher.update(buffer.get(..n).unwrap_or_default());
+        count += n as u64;
     }
 }
 
@@ -210,8 +227,10 @@ mod tests {
 
     #[test]
     fn a_stream_hashes_to_what_its_bytes_hash_to() {
-        let mut reader = HashingReader::new(&b"hello"[..], Algorithm::Sha256);
+        let mut reader = HashingReader::new(&b"hello"[..], Some(Algorithm::Sha256));
         io::copy(&mut reader, &mut io::sink()).expect("copy");
-        assert_eq!(reader.finish(), (Digest::of(b"hello"), 5));
+        assert_eq!(reader.finish(), (Some(Digest::of(b"hello")), 5));
+        let whole = digest_of(&b"hello"[..], Algorithm::Sha256).expect("read");
+        assert_eq!(whole, (Digest::of(b"hello"), 5));
     }
 }

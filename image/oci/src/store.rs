@@ -8,7 +8,7 @@ pub(crate) mod layout;
 
 use std::io::Read;
 
-use crate::digest::HashingReader;
+use crate::digest::Hasher;
 use crate::error::Error;
 use crate::layer::{Blob, check};
 use crate::limits::Limits;
@@ -45,15 +45,14 @@ pub(crate) fn read(
             limit: format!("{limit} bytes"),
         });
     }
-    let mut reader = HashingReader::new(
-        blob.reader.take(descriptor.size + 1),
-        descriptor.digest.algorithm(),
-    );
     let mut bytes = Vec::new();
-    reader
+    blob.reader
+        .take(descriptor.size + 1)
         .read_to_end(&mut bytes)
         .map_err(|source| Error::io(format!("{place}: cannot read {what}"), source))?;
-    let (actual, count) = reader.finish();
+    let mut hasher = Hasher::new(descriptor.digest.algorithm());
+    hasher.update(&bytes);
+    let (actual, count) = (hasher.finish(), bytes.len() as u64);
     check(
         &place,
         what,

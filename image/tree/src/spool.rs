@@ -7,6 +7,9 @@ use std::path::Path;
 
 use sha2::{Digest, Sha256};
 
+/// Bytes held back so that writes are large.
+const BUFFER: usize = 128 * 1024;
+
 /// Where the bytes of one regular file are, and what they hash to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Content {
@@ -23,6 +26,8 @@ pub struct Content {
 pub struct Spool {
     file: File,
     end: u64,
+    /// The writer's, kept from file to file.
+    buffer: Vec<u8>,
     seen: std::collections::HashMap<[u8; 32], Content>,
 }
 
@@ -35,6 +40,7 @@ impl Spool {
         Ok(Self {
             file: tempfile::tempfile_in(dir)?,
             end: 0,
+            buffer: vec![0; BUFFER],
             seen: std::collections::HashMap::new(),
         })
     }
@@ -43,8 +49,8 @@ impl Spool {
     pub fn writer(&mut self) -> SpoolWriter<'_> {
         SpoolWriter {
             start: self.end,
-            buffer: Vec::with_capacity(64 * 1024),
             written: 0,
+            held: 0,
             hash: Sha256::new(),
             spool: self,
         }
@@ -66,7 +72,7 @@ impl Spool {
     /// When `reader` or the spool fails.
     pub fn store_from(&mut self, reader: &mut dyn Read) -> io::Result<Content> {
         let mut writer = self.writer();
-        io::copy(reader, &mut writer)?;
+        while writer.fill_from(reader)? {}
         writer.finish()
     }
 
@@ -130,47 +136,66 @@ pub struct SpoolWriter<'a> {
     spool: &'a mut Spool,
     start: u64,
     written: u64,
-    buffer: Vec<u8>,
+    /// Bytes at the start of the spool's buffer that are not written yet.
+    held: usize,
     hash: Sha256,
 }
 
 impl SpoolWriter<'_> {
+    /// Reads once, straight into the buffer; false at the end.
+    fn fill_from(&mut self, reader: &mut dyn Read) -> io::Result<bool> {
+        if self.held == BUFFER {
+            self.flush()?;
+        }
+        let free = self.spool.buffer.get_mut(self.held..).unwrap_or_default();
+        let got = loop {
+            match reader.read(free) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                outcome => break outcome?,
+            }
+        };
+        self.hash.update(free.get(..got).unwrap_or_default());
+        self.held += got;
+        Ok(got > 0)
+    }
+
     /// Ends the file. Data that an earlier file has already is not kept twice.
     ///
     /// # Errors
     /// When the spool cannot be written.
     pub fn finish(mut self) -> io::Result<Content> {
-        self.flush()?;
+        let len = self.written + self.held as u64;
         let sha256: [u8; 32] = std::mem::take(&mut self.hash).finalize().into();
         if let Some(known) = self.spool.seen.get(&sha256) {
             return Ok(*known);
         }
+        self.flush()?;
         let content = Content {
             offset: self.start,
-            len: self.written,
+            len,
             sha256,
         };
-        self.spool.end = self.start + self.written;
+        self.spool.end = self.start + len;
         self.spool.seen.insert(sha256, content);
         Ok(content)
     }
 }
 
 impl Write for SpoolWriter<'_> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.hash.update(bytes);
-        self.buffer.extend_from_slice(bytes);
-        if self.buffer.len() >= 64 * 1024 {
-            self.flush()?;
+    fn write(&mut self, mut bytes: &[u8]) -> io::Result<usize> {
+        let len = bytes.len();
+        while !bytes.is_empty() {
+            self.fill_from(&mut bytes)?;
         }
-        Ok(bytes.len())
+        Ok(len)
     }
 
     fn flush(&mut self) -> io::Result<()> {
         let at = self.start + self.written;
-        self.spool.file.write_all_at(&self.buffer, at)?;
-        self.written += self.buffer.len() as u64;
-        self.buffer.clear();
+        let held = self.spool.buffer.get(..self.held).unwrap_or_default();
+        self.spool.file.write_all_at(held, at)?;
+        self.written += held.len() as u64;
+        self.held = 0;
         Ok(())
     }
 }

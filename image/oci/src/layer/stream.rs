@@ -6,7 +6,7 @@ use std::io::{self, BufRead, BufReader, Read};
 use flate2::bufread::MultiGzDecoder;
 
 use super::{Applied, Applier};
-use crate::digest::{Digest, Hasher, HashingReader};
+use crate::digest::{Digest, HashingReader};
 use crate::error::{Error, printable};
 use crate::tar::{Reader, TarError};
 
@@ -20,7 +20,7 @@ pub(crate) struct Blob {
     pub(crate) place: String,
 }
 
-const BUFFER: usize = 256 * 1024;
+const BUFFER: usize = 128 * 1024;
 
 impl Applier<'_> {
     /// Applies the layer `number` (from 0) and checks its digests.
@@ -42,14 +42,8 @@ impl Applier<'_> {
             .expected
             .as_ref()
             .map_or(u64::MAX, |(_, size)| size.saturating_add(1));
-        let mut stored = Stored {
-            inner: blob.reader.take(limit),
-            hasher: blob
-                .expected
-                .as_ref()
-                .map(|(digest, _)| Hasher::new(digest.algorithm())),
-            count: 0,
-        };
+        let algorithm = blob.expected.as_ref().map(|(digest, _)| digest.algorithm());
+        let mut stored = HashingReader::new(blob.reader.take(limit), algorithm);
         let mut input = BufReader::with_capacity(BUFFER, &mut stored);
         let compression = Compression::of(input.fill_buf().map_err(read_error)?);
         let plain: Box<dyn Read + '_> = match compression {
@@ -59,6 +53,9 @@ impl Applier<'_> {
             }
             Compression::None => Box::new(&mut input),
         };
+        // A layer that is not compressed is hashed once: both digests are of the same bytes.
+        let hashed_already =
+            compression == Compression::None && algorithm == Some(diff_id.algorithm());
         let before = self.unpacked;
         let mut hashing = HashingReader::new(
             Capped {
@@ -66,28 +63,33 @@ impl Applier<'_> {
                 left: self.limits.unpacked_bytes.saturating_sub(before),
                 limit: self.limits.unpacked_bytes,
             },
-            diff_id.algorithm(),
+            (!hashed_already).then(|| diff_id.algorithm()),
         );
-        let outcome = self.entries(&place, layer, &mut hashing);
+        let mut buffered = BufReader::with_capacity(BUFFER, &mut hashing);
+        let outcome = self.entries(&place, layer, &mut buffered);
 
         // Whatever stopped the tar reader: if the bytes are not the ones that were asked for, that
         // is the reason to tell. So both hashes are finished first.
-        let drained = io::copy(&mut hashing, &mut io::sink());
+        let drained = io::copy(&mut buffered, &mut io::sink());
+        drop(buffered);
         let (unpacked, tar_bytes) = hashing.finish();
         io::copy(&mut input, &mut io::sink()).map_err(read_error)?;
         drop(input);
-        if let (Some((digest, size)), Some(hasher)) = (blob.expected, stored.hasher) {
-            check(&place, &what, &digest, size, &hasher.finish(), stored.count)?;
+        let (stored, count) = stored.finish();
+        if let (Some((digest, size)), Some(actual)) = (&blob.expected, &stored) {
+            check(&place, &what, digest, *size, actual, count)?;
         }
         let mut applied = outcome?;
         drained.map_err(|error| unpack_error(&place, &what, error))?;
         self.unpacked = self.unpacked.max(before.saturating_add(tar_bytes));
-        if unpacked != *diff_id {
+        if let Some(actual) = unpacked.or(stored)
+            && actual != *diff_id
+        {
             return Err(Error::WrongDigest {
                 place,
                 what: format!("{what}, uncompressed,"),
                 expected: diff_id.clone(),
-                actual: unpacked,
+                actual,
             });
         }
         applied.tar_bytes = tar_bytes;
@@ -180,24 +182,6 @@ impl Compression {
             [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..] => Self::Zstd,
             _ => Self::None,
         }
-    }
-}
-
-/// Counts, and hashes where that is needed.
-struct Stored<R> {
-    inner: R,
-    hasher: Option<Hasher>,
-    count: u64,
-}
-
-impl<R: Read> Read for Stored<R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let n = self.inner.read(buffer)?;
-        if let (Some(hasher), Some(bytes)) = (&mut self.hasher, buffer.get(..n)) {
-            hasher.update(bytes);
-        }
-        self.count += n as u64;
-        Ok(n)
     }
 }
 

@@ -6,7 +6,7 @@ use std::fs::{self, File};
 use std::io::{self, Seek, Write};
 use std::path::{Path, PathBuf};
 
-use crate::digest::{Algorithm, Digest, Hasher, HashingReader};
+use crate::digest::{Algorithm, Digest, Hasher, digest_of};
 use crate::error::Error;
 use crate::layer::check;
 use crate::manifest::Descriptor;
@@ -39,13 +39,7 @@ impl Cache {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(failed(error)),
         };
-        let mut reader = HashingReader::new(&file, digest.algorithm());
-        io::copy(
-            &mut io::BufReader::with_capacity(256 * 1024, &mut reader),
-            &mut io::sink(),
-        )
-        .map_err(failed)?;
-        let (actual, size) = reader.finish();
+        let (actual, size) = digest_of(&file, digest.algorithm()).map_err(failed)?;
         if actual != *digest {
             // Someone else may have removed it already.
             drop(fs::remove_file(&path));
@@ -161,13 +155,9 @@ impl Download {
     /// For the rare algorithm that is not kept up while writing.
     fn hash(&mut self, algorithm: Algorithm) -> Result<Digest, Error> {
         let file = self.file.as_file_mut();
-        let mut hash = || {
-            file.rewind()?;
-            let mut reader = HashingReader::new(&*file, algorithm);
-            io::copy(&mut reader, &mut io::sink())?;
-            Ok(reader.finish().0)
-        };
-        hash().map_err(|source| self.error(source))
+        let hash = file.rewind().and_then(|()| digest_of(&*file, algorithm));
+        hash.map(|(digest, _)| digest)
+            .map_err(|source| self.error(source))
     }
 
     fn error(&self, source: io::Error) -> Error {
