@@ -68,8 +68,7 @@ impl NetworkAgent {
 
     /// Whether the machine has an address.
     pub(crate) fn has_address(&self) -> bool {
-        let up = |record: &Record| record.state == LinkState::Up && !record.addresses.is_empty();
-        self.records.iter().any(up)
+        self.records.iter().any(Record::is_addressed)
     }
 
     /// What the status says about the networks.

@@ -34,6 +34,8 @@ pub(crate) struct Interface {
     conflict: Option<String>,
     /// What could not be done, until it can.
     pub(crate) trouble: Option<String>,
+    /// Addresses that the kernel did not take.
+    pub(crate) refused_addresses: Vec<Ipv4Cidr>,
     /// The last thing worth telling, and when.
     pub(crate) note: Option<(Duration, String)>,
     /// When what failed is tried again.
@@ -57,6 +59,7 @@ impl Interface {
             unicast: None,
             conflict: None,
             trouble: None,
+            refused_addresses: Vec::new(),
             note: None,
             retry_at: None,
             keep_at: None,
@@ -216,6 +219,7 @@ impl Interface {
             .addresses(now)
             .iter()
             .map(|address| address.cidr)
+            .filter(|cidr| !self.refused_addresses.contains(cidr))
             .collect();
         let is_default = |route: &Route| route.to.prefix == 0;
         let state = self.state(addresses.is_empty());

@@ -124,6 +124,12 @@ impl State {
 }
 
 impl Record {
+    /// Whether the machine can be reached by it: it has an address and a carrier. A failure of
+    /// something else (an MTU that the driver refuses) does not count.
+    pub fn is_addressed(&self) -> bool {
+        matches!(self.state, State::Up | State::Failed) && !self.addresses.is_empty()
+    }
+
     /// Whether it says something that `earlier`, about the same interface, did not: a renewal
     /// that changed nothing but times is no news.
     pub fn is_news_after(&self, earlier: &Self) -> bool {
@@ -208,6 +214,25 @@ mod tests {
              dns=10.0.2.3 server=10.0.2.2 lease=86400 t=1234567 : \
              leased 10.0.2.15 from 10.0.2.2 for 24 h"
         );
+    }
+
+    #[test]
+    fn an_address_counts_with_a_carrier_also_when_something_else_failed() {
+        for (state, counts) in [
+            (State::Up, true),
+            (State::Failed, true),
+            (State::NoCarrier, false),
+            (State::Asking, false),
+            (State::Absent, false),
+        ] {
+            let record = Record { state, ..full() };
+            assert_eq!(record.is_addressed(), counts, "{state:?}");
+            let bare = Record {
+                addresses: vec![],
+                ..record
+            };
+            assert!(!bare.is_addressed());
+        }
     }
 
     #[test]

@@ -159,6 +159,7 @@ impl Agent {
         };
         let desired = interface.desired(now);
         let mut trouble = None;
+        interface.refused_addresses.clear();
         for _ in 0..PASSES {
             let requests = match self.kernel.actual() {
                 Ok(actual) => plan::changes(&interface.link, &desired, &actual),
@@ -176,7 +177,12 @@ impl Agent {
             for request in requests {
                 match self.kernel.change(&request) {
                     Ok(()) => interface.link.apply(&request),
-                    Err(error) => trouble = trouble.or(Some(refused(&request, &error))),
+                    Err(error) => {
+                        trouble = trouble.or(Some(refused(&request, &error)));
+                        if let Request::AddAddress(address) = request {
+                            interface.refused_addresses.push(address.cidr);
+                        }
+                    }
                 }
             }
             if !again || trouble.is_some() {

@@ -95,10 +95,11 @@ impl Agent {
         if self.names.as_ref() != Some(&names) {
             let path = self.etc.join("resolv.conf");
             let written = resolver::write(&path, &names.resolv_conf());
+            // What could not be written is written with the next change of any link or lease.
+            self.names = written.is_ok().then_some(names);
             self.trouble = written
                 .err()
                 .map(|error| format!("cannot write {}: {error}", path.display()));
-            self.names = Some(names);
         }
     }
 }

@@ -334,6 +334,26 @@ fn a_lease_that_nobody_confirms_is_used_to_its_end_while_servers_are_asked() {
 }
 
 #[test]
+fn a_lease_in_use_survives_the_refusal_of_another_address() {
+    let mut bench = Bench::bound(3600);
+    bench.event(Event::CarrierDown);
+    let mut asked = bench.asked(Event::CarrierUp);
+    while asked.kind == REQUEST {
+        bench.pass();
+        asked = bench.asked(Event::Time);
+    }
+    let offer = Reply::giving(OFFER, &asked, OTHER, [192, 0, 2, 60], 60);
+    let request = bench.asked(Event::Message(&offer.bytes()));
+    let actions = bench.answer(&Reply::bare(NAK, &request).option(54, &OTHER));
+    assert!(
+        matches!(actions[..], [Action::Note(_), Action::Send(..)]),
+        "{actions:?}"
+    );
+    let lease = bench.client.lease().unwrap();
+    assert_eq!(lease.address.address, Ipv4Addr::from(ADDRESS));
+}
+
+#[test]
 fn a_lease_from_before_a_restart_of_the_agent_is_in_use_at_once() {
     let bench = Bench::bound(3600);
     let lease = bench.client.lease().unwrap().clone();

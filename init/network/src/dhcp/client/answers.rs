@@ -120,7 +120,9 @@ impl Client {
             .map(|text| format!(" ({text:?})"))
             .unwrap_or_default();
         let lost = Lost::Refused(address, said);
-        match self.held.take() {
+        // A lease that is in use while another address is asked for is not what was refused.
+        let held = self.held.take_if(|held| held.address.address == address);
+        match held {
             Some(_) => actions.push(Action::Drop(lost)),
             None => actions.push(Action::Note(lost.to_string())),
         }
