@@ -66,7 +66,12 @@ const MOUNTS: [MachineMount; 6] = [
 ];
 
 /// Directories under /run that roles and containers expect.
-const RUN_DIRECTORIES: [&str; 3] = ["/run/berth", RUN_ETC, "/run/berth/status"];
+const RUN_DIRECTORIES: [&str; 4] = [
+    "/run/berth",
+    RUN_ETC,
+    "/run/berth/status",
+    berth_containers::log::DIRECTORY,
+];
 
 /// What the links in /etc of the verified root point into.
 pub(crate) const RUN_ETC: &str = "/run/berth/etc";
