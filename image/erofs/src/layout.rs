@@ -31,8 +31,12 @@ use crate::{Error, Options, Summary, directory};
 
 /// The longest tail that is stored behind its inode, in bytes.
 ///
-/// A tail must not cross a block, so a long one leaves a gap before it in most blocks.
-pub const INLINE_TAIL_MAX: u64 = 2048;
+/// A tail must not cross a block, so a long one leaves a gap before it in most blocks. Of the
+/// multiples of 512, this one gave the smallest images of `/usr/share` (51,578 inodes: 577.0 MiB;
+/// 702 without tails, 579.2 with 2048, 577.2 with 3072), `/usr/include` and a tree of sources.
+/// Choosing by the gap that is left, which lets a neighbour decide, would have saved another
+/// 0.2 %.
+pub const INLINE_TAIL_MAX: u64 = 2560;
 
 /// The data of an inode and its place.
 #[derive(Clone, Copy, Debug)]

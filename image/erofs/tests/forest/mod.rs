@@ -73,7 +73,7 @@ fn kind(random: &mut Random, spool: &mut Spool) -> Kind {
     match random.below(16) {
         0..=3 => Kind::Directory(BTreeMap::new()),
         4..=5 => {
-            let len = [1, 20, 59, 100, 2048, 2049, 4000, 4095][random.below(8) as usize];
+            let len = [1, 20, 59, 100, 2560, 2561, 4000, 4095][random.below(8) as usize];
             let target = random
                 .bytes(len)
                 .iter()
@@ -92,7 +92,7 @@ fn kind(random: &mut Random, spool: &mut Spool) -> Kind {
         8 => Kind::Fifo,
         9 => Kind::Socket,
         _ => {
-            let around = [0, 64, 2048, 4032, 4096, 6144, 8192, 65_536, 1 << 20];
+            let around = [0, 64, 2560, 4032, 4096, 6656, 8192, 65_536, 1 << 20];
             let len = around[random.below(9) as usize] + random.below(66);
             let len = len.saturating_sub(33) as usize;
             // A few contents again and again, so that some are shared.
