@@ -237,6 +237,32 @@ fn an_output_that_cannot_be_made_is_named() {
     assert!(error.to_string().contains("/dev/full/root"), "{error}");
 }
 
+/// Needs root for a small file system of its own.
+#[test]
+fn a_full_disk_is_an_error_that_names_the_file_and_leaves_nothing() {
+    let bench = Bench::new();
+    let out = bench.out();
+    let mount = Command::new("mount")
+        .args(["-t", "tmpfs", "-o", "size=5M", "tmpfs"])
+        .arg(&out)
+        .output()
+        .expect("mount");
+    if !mount.status.success() {
+        eprintln!("SKIPPED: a full disk needs root to be mounted: {mount:?}");
+        return;
+    }
+    let result = bench.build(true, None).map(|_| ());
+    let left = names(&out);
+    let unmounted = Command::new("umount").arg(&out).status().expect("umount");
+    assert!(unmounted.success());
+    let error = result
+        .expect_err("five megabytes are not enough")
+        .to_string();
+    assert!(error.contains("/out/"), "{error}");
+    assert!(error.contains("No space left"), "{error}");
+    assert!(left.is_empty(), "{left:?}");
+}
+
 #[test]
 fn zeros_become_holes() {
     let bench = Bench::new();

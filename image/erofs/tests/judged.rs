@@ -10,13 +10,14 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use berth_erofs::{Options, Summary, write};
-use berth_tree::{DeviceNumber, Kind, Metadata, Node, Spool, Tree};
+use berth_erofs::{Image, Options, Summary, write};
+use berth_tree::{Content, DeviceNumber, Kind, Metadata, Node, Spool, Tree};
 use forest::{Random, random_tree};
+use sha2::{Digest, Sha256};
 
 const INSTALL: &str = "install it with: apt-get install erofs-utils";
 
-struct Image {
+struct Written {
     dir: tempfile::TempDir,
     path: PathBuf,
     summary: Summary,
@@ -26,7 +27,7 @@ fn spool() -> Spool {
     Spool::new_in(&std::env::temp_dir()).expect("spool")
 }
 
-fn image(tree: &Tree, spool: &Spool) -> Image {
+fn image(tree: &Tree, spool: &Spool) -> Written {
     let dir = tempfile::tempdir().expect("directory");
     let path = dir.path().join("image");
     let mut file = fs::File::create(&path).expect("create");
@@ -37,11 +38,11 @@ fn image(tree: &Tree, spool: &Spool) -> Image {
     };
     let summary = write(tree, spool, &mut file, &options).expect("write");
     assert_eq!(file.metadata().expect("size").len(), summary.bytes);
-    Image { dir, path, summary }
+    Written { dir, path, summary }
 }
 
 /// Runs `fsck.erofs --extract` and returns where the files are.
-fn extracted(image: &Image) -> PathBuf {
+fn extracted(image: &Written) -> PathBuf {
     let to = image.dir.path().join("extracted");
     let output = Command::new("fsck.erofs")
         .arg(format!("--extract={}", to.display()))
@@ -170,12 +171,8 @@ fn listing_of_host(root: &Path) -> Listing {
     lines
 }
 
-/// FNV-1a: enough to tell files apart without keeping them.
 fn digest(data: &[u8]) -> String {
-    let hash = data.iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-        (hash ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3)
-    });
-    format!("{hash:016x}")
+    format!("{:x}", Sha256::digest(data))
 }
 
 fn is_root() -> bool {
@@ -197,7 +194,7 @@ fn extractable(listing: Listing) -> Listing {
     listing
 }
 
-fn assert_extracts_to(tree: &Tree, spool: &Spool, image: &Image) {
+fn assert_extracts_to(tree: &Tree, spool: &Spool, image: &Written) {
     let expected = extractable(listing(tree, spool));
     let found = extractable(listing_of_host(&extracted(image)));
     for (path, line) in &expected {
@@ -275,6 +272,27 @@ fn equal_contents_share_blocks() {
     let (one, nine) = (build(1), build(9));
     assert_eq!(nine.data_bytes, one.data_bytes);
     assert_eq!(nine.shared_bytes, 8 * one.data_bytes);
+}
+
+/// Only laid out: nobody's test should write ten gigabytes.
+#[test]
+fn files_beyond_four_gib_have_all_their_blocks() {
+    let mut tree = Tree::new(Metadata::system(0o755));
+    for at in 0..2_u8 {
+        let content = Content {
+            offset: u64::from(at) * (5 << 30),
+            len: (5 << 30) + 1,
+            sha256: [at; 32],
+        };
+        let node = Node {
+            metadata: Metadata::system(0o644),
+            kind: Kind::File(content),
+        };
+        tree.insert(&[b'a' + at], node).expect("insert");
+    }
+    let image = Image::of(&tree, &Options::default()).expect("plan");
+    assert_eq!(image.summary().data_bytes, 10 << 30);
+    assert_eq!(image.summary().metadata_bytes, 4096);
 }
 
 #[test]

@@ -83,7 +83,7 @@ impl Image {
     /// # Errors
     /// When the sizes are beyond any disk.
     pub fn new(boot_bytes: u64, root_bytes: u64, root: &RootHash) -> Result<Self, PlaceError> {
-        let too_large = || PlaceError::DiskTooSmall(u64::MAX);
+        let too_large = || PlaceError::DiskSize(u64::MAX);
         let extent = |first, bytes: u64| {
             let sectors = bytes.max(1).div_ceil(SECTOR);
             Extent::with_len(first, sectors.next_multiple_of(ALIGNMENT)).ok_or_else(too_large)

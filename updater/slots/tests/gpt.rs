@@ -284,6 +284,8 @@ fn a_disk_that_shrank_or_is_tiny_is_refused_with_a_reason() {
         "{error}"
     );
     assert!(load(&mut Disk::new(67), 67).is_err());
+    assert!(load(&mut Disk::new(68), u64::MAX).is_err());
+    assert!(Table::new(Guid::from_number(1), u64::MAX).is_err());
 }
 
 #[test]

@@ -6,7 +6,7 @@
 
 use std::io;
 
-use super::table::Table;
+use super::table::{SECTORS_MAX, Table};
 use super::wire::{self, Copy, ParseError, SECTOR_BYTES, TABLE_SECTORS};
 use crate::SECTOR;
 
@@ -64,9 +64,9 @@ pub enum LoadError {
     /// The disk could not be read.
     #[error("cannot read the partition table: {0}")]
     Read(#[from] io::Error),
-    /// No room for a table.
-    #[error("a disk of {0} sectors has no room for a partition table")]
-    TooSmall(u64),
+    /// No room for a table, or a size that is none.
+    #[error("a disk of {0} sectors cannot have a partition table")]
+    DiskSize(u64),
     /// Neither copy is whole.
     #[error(
         "the disk has no usable partition table: of its primary copy, {primary}; of its backup at the end of the disk, {backup}"
@@ -84,8 +84,8 @@ pub enum LoadError {
 /// # Errors
 /// See [`LoadError`].
 pub fn load(disk: &mut impl ReadSectors, disk_sectors: u64) -> Result<Loaded, LoadError> {
-    if disk_sectors <= 2 * TABLE_SECTORS + 1 {
-        return Err(LoadError::TooSmall(disk_sectors));
+    if !(2 * TABLE_SECTORS + 2..=SECTORS_MAX).contains(&disk_sectors) {
+        return Err(LoadError::DiskSize(disk_sectors));
     }
     let end = disk_sectors - 1;
     let primary = read_copy(disk, Copy::Primary, disk_sectors)?;

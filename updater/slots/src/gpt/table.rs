@@ -7,6 +7,10 @@ use std::fmt;
 
 use super::guid::Guid;
 use super::wire::{ENTRY_COUNT, TABLE_SECTORS};
+use crate::SECTOR;
+
+/// The largest disk: its bytes can still be counted, and sums of sectors never overflow.
+pub(super) const SECTORS_MAX: u64 = u64::MAX / SECTOR;
 
 /// A range of sectors, both ends included, at least one sector long.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -137,9 +141,9 @@ pub enum PlaceError {
         /// Where entries can be.
         usable: Extent,
     },
-    /// No room for the table itself.
-    #[error("a disk of {0} sectors is too small for a partition table")]
-    DiskTooSmall(u64),
+    /// No room for the table itself, or more bytes than 64 bits count.
+    #[error("a disk of {0} sectors cannot have a partition table")]
+    DiskSize(u64),
 }
 
 /// A partition table. Entries are counted from 1, as everyone but the specification does.
@@ -154,7 +158,7 @@ impl Table {
     /// An empty table for a disk of `disk_sectors`.
     ///
     /// # Errors
-    /// [`PlaceError::DiskTooSmall`].
+    /// [`PlaceError::DiskSize`].
     pub fn new(disk_guid: Guid, disk_sectors: u64) -> Result<Self, PlaceError> {
         Ok(Self {
             disk_guid,
@@ -244,7 +248,7 @@ impl Table {
     /// Makes all of a disk that has grown to `disk_sectors` usable.
     ///
     /// # Errors
-    /// [`PlaceError::DiskTooSmall`].
+    /// [`PlaceError::DiskSize`].
     pub fn grow_to(&mut self, disk_sectors: u64) -> Result<(), PlaceError> {
         self.usable.last = self.usable.last.max(usable(disk_sectors)?.last);
         Ok(())
@@ -293,8 +297,9 @@ impl Table {
 
 /// What a disk has left between the two copies of the table.
 fn usable(disk_sectors: u64) -> Result<Extent, PlaceError> {
-    disk_sectors
-        .checked_sub(TABLE_SECTORS + 1)
+    Some(disk_sectors)
+        .filter(|sectors| (TABLE_SECTORS * 2 + 2..=SECTORS_MAX).contains(sectors))
+        .and_then(|sectors| sectors.checked_sub(TABLE_SECTORS + 1))
         .and_then(|last| Extent::new(TABLE_SECTORS + 1, last))
-        .ok_or(PlaceError::DiskTooSmall(disk_sectors))
+        .ok_or(PlaceError::DiskSize(disk_sectors))
 }
