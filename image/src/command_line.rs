@@ -3,6 +3,7 @@
 //! They stand in the UKI and so, later, under its signature: nothing here may depend on the
 //! computer that the machine runs on.
 
+use berth_kernel_config::KERNEL_ARGUMENTS;
 use berth_slots::verity::{self, Geometry, RootHash};
 
 /// The last console is where PID 1 talks; the first is a screen, if there is one. Level 6 shows
@@ -14,8 +15,12 @@ const CONSOLES: &str = "console=tty0 console=ttyS0,115200 loglevel=6";
 const INIT: &str = "init=/init";
 
 /// The whole command line.
-#[must_use]
-pub fn of(geometry: &Geometry, root: &RootHash) -> String {
-    let root = verity::kernel_parameters(geometry, root);
-    format!("{root} {INIT} {CONSOLES}")
+pub(crate) fn of(geometry: &Geometry, root: &RootHash) -> String {
+    let mut line = String::new();
+    for argument in KERNEL_ARGUMENTS {
+        line.push_str(argument.text);
+        line.push(' ');
+    }
+    line.push_str(&verity::kernel_parameters(geometry, root));
+    format!("{line} {INIT} {CONSOLES}")
 }

@@ -63,7 +63,7 @@ pub fn load(path: &Path) -> Result<Manifest, InspectError> {
 /// Where the manifest for `path` is.
 #[must_use]
 pub fn manifest_path(path: &Path) -> PathBuf {
-    if path.is_dir() {
+    if path.is_dir() || !path.exists() {
         path.join(FILE_NAME)
     } else if path
         .extension()

@@ -3,12 +3,13 @@
 //! A library so that tests and tools can use the parts; the command itself is `main.rs`.
 
 pub mod assets;
+pub mod build;
 mod capabilities;
+mod command_line;
 pub mod config;
 pub mod inspect;
 pub mod lock;
 pub mod manifest;
-pub mod output;
 pub mod resolve;
 pub mod run;
 mod signals;

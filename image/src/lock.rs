@@ -142,7 +142,7 @@ impl Lock {
         if std::fs::read_to_string(path).is_ok_and(|old| old == text) {
             return Ok(());
         }
-        crate::output::write_file(path, text.as_bytes()).map_err(|source| LockError::File {
+        berth_disk::pending::write_file(path, text.as_bytes()).map_err(|source| LockError::File {
             doing: "write",
             path: path.to_owned(),
             source,

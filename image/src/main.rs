@@ -1,3 +1,32 @@
-//! The berth command: images and a TOML file in, a bootable machine out
+//! The `berth` command: reads the command line, calls one function, says how it ended.
 
-fn main() {}
+mod cli;
+mod commands;
+mod exit;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use cli::{Cli, Command};
+
+fn main() -> ExitCode {
+    // The kernel's makefile starts this executable again to pack the payload.
+    if let Some(code) = berth_kernel_config::payload_role() {
+        return code;
+    }
+    let outcome = match Cli::parse().command {
+        Command::Check(arguments) => commands::check(&arguments),
+        Command::Build(arguments) => commands::build(&arguments),
+        Command::Run(arguments) => commands::run(&arguments),
+        Command::Inspect(arguments) => commands::inspect(&arguments),
+        Command::Kernel(arguments) => commands::kernel(&arguments),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("berth: {failure}");
+            failure.code()
+        }
+    }
+}

@@ -134,12 +134,17 @@ fn check_version(text: &str) -> Result<String, String> {
 }
 
 fn check_kernel(text: &str) -> Result<String, String> {
-    let fits = (1..=32).contains(&text.len())
-        && text
-            .bytes()
-            .all(|byte| byte.is_ascii_digit() || byte == b'.');
-    fits.then(|| text.to_owned())
-        .ok_or_else(|| format!("expected a kernel version like \"6.12.117\", found {text:?}"))
+    let known: Vec<&str> = berth_kernel_config::versions()
+        .iter()
+        .map(|source| source.version.as_str())
+        .collect();
+    if known.contains(&text) {
+        return Ok(text.to_owned());
+    }
+    Err(format!(
+        "expected a kernel version that berth knows ({}), found {text:?}",
+        known.join(", ")
+    ))
 }
 
 fn profile(text: &str) -> Result<Profile, String> {

@@ -8,9 +8,9 @@ mod confinement;
 mod mounts;
 mod process;
 mod rootfs;
-mod users;
 
 use berth_containers::spec::{Container, Oci, Root, Stop};
+use berth_oci::Execution;
 use berth_tree::{Spool, Tree};
 
 use crate::config::{ContainerConfig, Mistakes, Place};
@@ -21,34 +21,13 @@ pub use mounts::make_mount_points;
 /// Version of the OCI runtime specification whose terms are used.
 const OCI_VERSION: &str = "1.1.0";
 
-/// What an image says about how it is run (OCI image specification, `config`).
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct ImageDefaults {
-    /// `Entrypoint`.
-    pub entrypoint: Vec<String>,
-    /// `Cmd`.
-    pub cmd: Vec<String>,
-    /// `Env`, `NAME=value` each.
-    pub env: Vec<String>,
-    /// `User`, may be empty.
-    pub user: String,
-    /// `WorkingDir`, may be empty.
-    pub working_dir: String,
-    /// `StopSignal`.
-    pub stop_signal: Option<String>,
-    /// `Volumes`.
-    pub volumes: Vec<String>,
-    /// TCP ports of `ExposedPorts`.
-    pub exposed_tcp: Vec<u16>,
-}
-
 /// An image as it lies in the machine's root.
 #[derive(Debug)]
 pub struct Image<'a> {
     /// Its manifest's digest, `sha256:…`.
     pub digest: &'a str,
     /// What it says about how it is run.
-    pub defaults: &'a ImageDefaults,
+    pub execution: &'a Execution,
     /// Its files.
     pub tree: &'a Tree,
     /// Where their bytes are.
@@ -93,16 +72,16 @@ pub fn container(
     let mut notes = Vec::new();
     let mounts = mounts::of(config, image, &mut notes).map_err(|(place, why)| wrong(place, why))?;
     let process = process::of(config, image).map_err(|(place, why)| wrong(place, why))?;
-    let signal = match (config.stop_signal, &image.defaults.stop_signal) {
+    let signal = match (config.stop_signal, image.execution.stop_signal.as_str()) {
         (Some(signal), _) => signal,
-        (None, Some(text)) if !text.is_empty() => signals::number(text)
+        (None, "") => signals::TERM,
+        (None, text) => signals::number(text)
             .map_err(|why| wrong(config.image.place, format!("the image's StopSignal: {why}")))?,
-        (None, _) => signals::TERM,
     };
     let ports = config
         .expose
         .clone()
-        .unwrap_or_else(|| image.defaults.exposed_tcp.clone());
+        .unwrap_or_else(|| exposed_tcp(image.execution));
     notes.extend(confinement::notes(config, &ports));
     let container = Container {
         name: config.name.clone(),
@@ -134,6 +113,19 @@ pub fn container(
         ports,
         notes,
     })
+}
+
+/// TCP ports that the image says its program listens on (`80/tcp`, or `80`).
+fn exposed_tcp(execution: &Execution) -> Vec<u16> {
+    let mut ports: Vec<u16> = execution
+        .exposed_ports
+        .iter()
+        .filter_map(|port| port.strip_suffix("/tcp").unwrap_or(port).parse().ok())
+        .filter(|port| *port != 0)
+        .collect();
+    ports.sort_unstable();
+    ports.dedup();
+    ports
 }
 
 /// The host name inside.

@@ -49,7 +49,7 @@ pub(super) fn of(
             ),
         });
     }
-    for volume in &image.defaults.volumes {
+    for volume in &image.execution.volumes {
         let path = volume.trim_end_matches('/');
         if !path.starts_with('/') || config.mounts.iter().any(|mount| mount.target == path) {
             continue;

@@ -2,11 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use berth_containers::spec::Process;
+use berth_containers::spec::{Process, User};
 use berth_tree::Kind;
 
-use super::rootfs::{self, Found};
-use super::users::{self, Account};
 use super::{Image, Wrong, confinement};
 use crate::config::ContainerConfig;
 
@@ -14,19 +12,24 @@ use crate::config::ContainerConfig;
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 pub(super) fn of(config: &ContainerConfig, image: &Image<'_>) -> Result<Process, Wrong> {
-    let account = account(config, image)?;
-    let env = environment(config, image, &account);
+    let user = user(config, image)?;
+    let env = environment(config, image, &user);
     let cwd = config
         .working_dir
         .clone()
-        .or_else(|| Some(image.defaults.working_dir.clone()).filter(|dir| dir.starts_with('/')))
+        .or_else(|| Some(image.execution.working_dir.clone()).filter(|dir| dir.starts_with('/')))
         .unwrap_or_else(|| "/".to_owned());
     let args = arguments(config, image)?;
     check_program(config, image, &args, &env, &cwd)?;
     Ok(Process {
         terminal: false,
-        capabilities: confinement::capability_sets(config, account.user.uid),
-        user: account.user,
+        capabilities: confinement::capability_sets(config, user.uid),
+        user: User {
+            uid: user.uid,
+            gid: user.gid,
+            additional_gids: user.additional_gids,
+            umask: None,
+        },
         args,
         env: env
             .into_iter()
@@ -42,7 +45,7 @@ pub(super) fn of(config: &ContainerConfig, image: &Image<'_>) -> Result<Process,
 /// Entry point and command. As in Compose, a replaced entry point drops the image's command,
 /// which was meant for the other one.
 fn arguments(config: &ContainerConfig, image: &Image<'_>) -> Result<Vec<String>, Wrong> {
-    let defaults = image.defaults;
+    let defaults = image.execution;
     let (entrypoint, inherited) = match &config.entrypoint {
         Some(entrypoint) => (entrypoint, &[][..]),
         None => (&defaults.entrypoint, &defaults.cmd[..]),
@@ -62,29 +65,31 @@ fn arguments(config: &ContainerConfig, image: &Image<'_>) -> Result<Vec<String>,
     Ok(args)
 }
 
-fn account(config: &ContainerConfig, image: &Image<'_>) -> Result<Account, Wrong> {
+fn user(config: &ContainerConfig, image: &Image<'_>) -> Result<berth_oci::User, Wrong> {
     let (text, place) = match &config.user {
         Some(user) => (user.value.as_str(), user.place),
-        None => (image.defaults.user.as_str(), config.image.place),
+        None => (image.execution.user.as_str(), config.image.place),
     };
-    let wrong = |why: String| (place, why);
-    let read = |path: &str| rootfs::read_small_file(image, path).map_err(wrong);
-    users::account(text, &read("/etc/passwd")?, &read("/etc/group")?).map_err(wrong)
+    berth_oci::resolve_user(image.tree, image.spool, text)
+        .map_err(|error| (place, error.to_string()))
 }
 
 /// The image's variables, then what a program expects to be there, then the file's.
 fn environment(
     config: &ContainerConfig,
     image: &Image<'_>,
-    account: &Account,
+    user: &berth_oci::User,
 ) -> BTreeMap<String, String> {
     let mut env = BTreeMap::from([
-        ("HOME".to_owned(), account.home.clone()),
+        (
+            "HOME".to_owned(),
+            user.home.clone().unwrap_or_else(|| "/".to_owned()),
+        ),
         ("HOSTNAME".to_owned(), super::hostname(config)),
         ("PATH".to_owned(), DEFAULT_PATH.to_owned()),
     ]);
     let of_image = image
-        .defaults
+        .execution
         .env
         .iter()
         .filter_map(|variable| variable.split_once('='))
@@ -124,7 +129,7 @@ fn check_program(
     });
     let mut unusable = None;
     for candidate in &candidates {
-        let Found::Node(id) = rootfs::find(image.tree, candidate) else {
+        let Ok(Some(id)) = image.tree.resolve(candidate.as_bytes()) else {
             continue;
         };
         let node = image.tree.node(id);

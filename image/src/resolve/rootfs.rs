@@ -3,13 +3,8 @@
 
 use berth_tree::{Kind, NodeId, Tree};
 
-use super::Image;
-
 /// Most symbolic links that one path may go through (as in the kernel).
 const MAX_LINKS: usize = 40;
-
-/// The largest `passwd` or `group` that is read.
-const MAX_SMALL_FILE_BYTES: u64 = 4 << 20;
 
 /// What a path leads to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -80,25 +75,4 @@ fn reversed_parts(path: &[u8]) -> Vec<Vec<u8>> {
         .rev()
         .map(<[u8]>::to_vec)
         .collect()
-}
-
-/// The text of a file of the image; empty when there is none.
-pub(super) fn read_small_file(image: &Image<'_>, path: &str) -> Result<String, String> {
-    let Found::Node(id) = find(image.tree, path) else {
-        return Ok(String::new());
-    };
-    let Kind::File(content) = &image.tree.node(id).kind else {
-        return Ok(String::new());
-    };
-    if content.len > MAX_SMALL_FILE_BYTES {
-        return Err(format!(
-            "{path} in the image has {} bytes, more than the {MAX_SMALL_FILE_BYTES} that are read",
-            content.len
-        ));
-    }
-    let bytes = image
-        .spool
-        .read(content)
-        .map_err(|error| format!("{path} of the image cannot be read back: {error}"))?;
-    Ok(String::from_utf8_lossy(&bytes).into_owned())
 }

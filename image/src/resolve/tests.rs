@@ -9,7 +9,7 @@ use crate::config;
 struct Fixture {
     tree: Tree,
     spool: Spool,
-    defaults: ImageDefaults,
+    execution: Execution,
 }
 
 impl Fixture {
@@ -34,20 +34,21 @@ impl Fixture {
             Kind::Symlink(b"/data/../run".to_vec()),
         );
         insert(&mut tree, "loop", 0o777, Kind::Symlink(b"loop".to_vec()));
-        let defaults = ImageDefaults {
+        let execution = Execution {
             entrypoint: vec!["/bin/server".to_owned()],
             cmd: vec!["--default".to_owned()],
             env: vec!["PATH=/usr/bin".to_owned(), "A=image".to_owned()],
             user: "www".to_owned(),
             working_dir: "/data".to_owned(),
-            stop_signal: Some("SIGQUIT".to_owned()),
-            volumes: vec!["/data".to_owned()],
-            exposed_tcp: vec![80],
+            stop_signal: "SIGQUIT".to_owned(),
+            volumes: ["/data".to_owned()].into(),
+            exposed_ports: ["80/tcp".to_owned(), "53/udp".to_owned()].into(),
+            ..Execution::default()
         };
         Self {
             tree,
             spool,
-            defaults,
+            execution,
         }
     }
 
@@ -59,7 +60,7 @@ impl Fixture {
         let config = config::parse("berth.toml", &text).expect("a correct file");
         let image = Image {
             digest: "sha256:abcd",
-            defaults: &self.defaults,
+            execution: &self.execution,
             tree: &self.tree,
             spool: &self.spool,
         };
@@ -152,7 +153,8 @@ fn what_does_not_fit_the_image_is_told_with_its_place() {
     let fixture = Fixture::new();
     assert_eq!(
         fixture.message("user = \"nobody\""),
-        "berth.toml:7:8: container \"web\": the user \"nobody\" is not in the image's /etc/passwd"
+        "berth.toml:7:8: container \"web\": user \"nobody\": the image's /etc/passwd has no user \
+         called \"nobody\"; use its number, or a name that the file has"
     );
     assert_eq!(
         fixture.message("entrypoint = [\"ngnix\"]"),

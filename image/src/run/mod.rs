@@ -205,7 +205,7 @@ pub fn run(options: &Options) -> Result<Report, Error> {
         return Err(Error::Qemu { status, message });
     }
     if let Some(path) = &options.boot_report {
-        crate::output::write_file(path, session.report.to_svg().as_bytes())
+        berth_disk::pending::write_file(path, session.report.to_svg().as_bytes())
             .map_err(Error::file("write", path))?;
         eprintln!("berth: boot report: {}", path.display());
     }

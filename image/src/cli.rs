@@ -1,0 +1,169 @@
+//! The command line: what may be said, and what the exit codes mean.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// The end of `berth --help`.
+const EXIT_CODES: &str = "Exit codes:
+  0  done
+  1  the operating system refused something
+  2  the command line is wrong
+  3  berth.toml has mistakes, or does not fit its images
+  4  an input is missing, damaged or not what berth.lock pins
+  5  the output cannot be written
+  6  something is missing on this computer; the message names it
+  7  the machine did not do what --check waited for";
+
+/// Turns a TOML file and container images into a bootable machine.
+#[derive(Debug, Parser)]
+#[command(name = "berth", version, after_help = EXIT_CODES)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// List every mistake of a berth.toml, offline
+    Check(Check),
+    /// Build a machine: disk images, UKI, kernel, manifest
+    Build(Build),
+    /// Boot a machine in QEMU, its ports on localhost
+    Run(Run),
+    /// Show where the bytes of a build went, and what is privileged
+    Inspect(Inspect),
+    /// Build the kernel, or find it in the cache
+    Kernel(Kernel),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Check {
+    /// The configuration, or a directory with a berth.toml
+    #[arg(default_value = "berth.toml")]
+    pub(crate) config: PathBuf,
+    /// Answer in JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Inputs {
+    /// Pin again what every name means today
+    #[arg(long)]
+    pub(crate) update_lock: bool,
+    /// A kernel image (bzImage) instead of the one that berth builds
+    #[arg(long, value_name = "FILE")]
+    pub(crate) kernel: Option<PathBuf>,
+    /// The kernel's source package, for computers that cannot fetch it
+    #[arg(long, value_name = "FILE")]
+    pub(crate) kernel_source: Option<PathBuf>,
+    /// A systemd-stub instead of the one that berth carries
+    #[arg(long, value_name = "FILE")]
+    pub(crate) stub: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Build {
+    /// The configuration, or a directory with a berth.toml [default: berth.toml, else the demo]
+    pub(crate) config: Option<PathBuf>,
+    /// The directory for the results; made when it is missing
+    #[arg(long, value_name = "DIR", default_value = "out")]
+    pub(crate) out: PathBuf,
+    #[command(flatten)]
+    pub(crate) inputs: Inputs,
+    /// Print the manifest as JSON when done
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Run {
+    /// A configuration, a directory with a berth.toml or with the results of a build, or a disk
+    /// image [default: berth.toml, else the demo]
+    pub(crate) what: Option<PathBuf>,
+    /// The directory for the results, when something is built
+    #[arg(long, value_name = "DIR", default_value = "out")]
+    pub(crate) out: PathBuf,
+    #[command(flatten)]
+    pub(crate) inputs: Inputs,
+    /// Start the kernel directly, without firmware
+    #[arg(long)]
+    pub(crate) direct: bool,
+    /// Memory of the machine, MiB
+    #[arg(long, value_name = "MIB", default_value_t = berth::run::DEFAULT_MEMORY_MIB,
+          value_parser = clap::value_parser!(u32).range(16..=1_048_576))]
+    pub(crate) memory: u32,
+    /// Size of the machine's disk, GiB
+    #[arg(long, value_name = "GIB", default_value_t = berth::run::DEFAULT_DISK_BYTES >> 30,
+          value_parser = clap::value_parser!(u64).range(1..=65_536))]
+    pub(crate) disk: u64,
+    /// Keep the machine's disk in FILE, and go on with it the next time
+    #[arg(long, value_name = "FILE")]
+    pub(crate) keep: Option<PathBuf>,
+    /// Publish one more TCP port of the machine on localhost
+    #[arg(long = "port", value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
+    pub(crate) ports: Vec<u16>,
+    /// Do not show the machine's console
+    #[arg(long)]
+    pub(crate) headless: bool,
+    /// Write what the console says to FILE
+    #[arg(long, value_name = "FILE")]
+    pub(crate) log: Option<PathBuf>,
+    /// Draw the boot as a timeline (SVG)
+    #[arg(long, value_name = "FILE")]
+    pub(crate) boot_report: Option<PathBuf>,
+    /// Power off when every published port has answered over HTTP; fail if one does not
+    #[arg(long)]
+    pub(crate) check: bool,
+    /// How long --check waits, seconds
+    #[arg(long, value_name = "SECONDS", default_value_t = 300)]
+    pub(crate) timeout: u64,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Inspect {
+    /// The results of a build
+    #[arg(default_value = "out")]
+    pub(crate) what: PathBuf,
+    /// Draw the bytes as a treemap (SVG)
+    #[arg(long, value_name = "FILE")]
+    pub(crate) svg: Option<PathBuf>,
+    /// Answer in JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Kernel {
+    /// Which hardware it is for
+    #[arg(long, value_enum, default_value_t = Profile::Cloud)]
+    pub(crate) profile: Profile,
+    /// Its version; the newest that berth knows when absent
+    #[arg(long = "kernel-version", value_name = "VERSION")]
+    pub(crate) version: Option<String>,
+    /// The source package, for computers that cannot fetch it
+    #[arg(long, value_name = "FILE")]
+    pub(crate) source: Option<PathBuf>,
+    /// Copy the kernel image to FILE
+    #[arg(long, value_name = "FILE")]
+    pub(crate) out: Option<PathBuf>,
+    /// List the versions that berth knows, and do nothing
+    #[arg(long)]
+    pub(crate) list: bool,
+    /// Answer in JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// The kernel's profiles.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Profile {
+    /// virtio only
+    Micro,
+    /// All hypervisors and clouds
+    Cloud,
+    /// Common servers as well
+    Metal,
+}

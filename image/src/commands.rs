@@ -1,0 +1,295 @@
+//! One function for each command: from its arguments to the library, from its results to the
+//! user. What a program may read goes to standard output, what is for people to standard error.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use berth::build::{self, Sources};
+use berth::config::{self, Config};
+use berth::manifest::{FILE_NAME, Manifest};
+use berth::run::{Boot, Options};
+use berth::{inspect, treemap};
+use berth_disk::pending;
+use berth_kernel_config as kernel_config;
+
+use crate::cli;
+use crate::exit::{Failure, Kind};
+
+/// The configuration's name in its directory.
+const CONFIG_NAME: &str = "berth.toml";
+
+/// `berth check`.
+pub(crate) fn check(arguments: &cli::Check) -> Result<(), Failure> {
+    let path = config_in(&arguments.config);
+    let mistakes = match config::load(&path) {
+        Ok(config) => {
+            let count = config.containers.len();
+            if arguments.json {
+                print("{\"mistakes\":[]}\n")?;
+            } else {
+                eprintln!(
+                    "berth: {}: correct; {count} container{}",
+                    path.display(),
+                    if count == 1 { "" } else { "s" }
+                );
+            }
+            return Ok(());
+        }
+        Err(config::ConfigError::Mistakes(mistakes)) if arguments.json => mistakes,
+        Err(error) => return Err(error.into()),
+    };
+    let list: Vec<_> = mistakes
+        .list
+        .iter()
+        .map(|mistake| {
+            serde_json::json!({
+                "file": mistakes.file,
+                "line": mistake.place.line,
+                "column": mistake.place.column,
+                "message": mistake.message,
+            })
+        })
+        .collect();
+    print(&format!("{}\n", serde_json::json!({ "mistakes": list })))?;
+    Err(Failure::new(
+        Kind::Config,
+        format!("{}: {} mistakes", mistakes.file, mistakes.list.len()),
+    ))
+}
+
+/// `berth build`.
+pub(crate) fn build(arguments: &cli::Build) -> Result<(), Failure> {
+    let sources = sources(arguments.config.as_deref(), &arguments.inputs)?;
+    let manifest = build_into(sources, &arguments.out)?;
+    if arguments.json {
+        print(&build::manifest_text(&manifest))?;
+    }
+    Ok(())
+}
+
+/// `berth run`.
+pub(crate) fn run(arguments: &cli::Run) -> Result<(), Failure> {
+    let (disk, manifest) = runnable(arguments)?;
+    let boot = if arguments.direct {
+        let manifest = manifest.as_ref().ok_or_else(|| {
+            Failure::new(
+                Kind::Input,
+                "--direct needs the results of a build: the kernel and manifest.json beside the \
+                 disk image",
+            )
+        })?;
+        Boot::Direct {
+            kernel: disk.with_file_name(build::KERNEL_NAME),
+            command_line: manifest.command_line.clone(),
+        }
+    } else {
+        Boot::Firmware
+    };
+    let mut ports = arguments.ports.clone();
+    let title = match &manifest {
+        Some(manifest) => {
+            let reachable = manifest
+                .containers
+                .iter()
+                .filter(|container| container.network == "host");
+            ports.extend(reachable.flat_map(|container| container.ports.iter().copied()));
+            format!("{} {}", manifest.name, manifest.version)
+        }
+        None => disk.display().to_string(),
+    };
+    ports.sort_unstable();
+    ports.dedup();
+    if arguments.check && ports.is_empty() {
+        return Err(Failure::new(
+            Kind::Check,
+            "--check has nothing to wait for: no container on the machine's network says which \
+             port it listens on (expose = [\"PORT\"]); --port PORT names one",
+        ));
+    }
+    let options = Options {
+        disk,
+        boot,
+        memory_mib: arguments.memory,
+        disk_bytes: arguments.disk << 30,
+        keep: arguments.keep.clone(),
+        ports,
+        headless: arguments.headless,
+        log: arguments.log.clone(),
+        boot_report: arguments.boot_report.clone(),
+        check: arguments
+            .check
+            .then(|| Duration::from_secs(arguments.timeout)),
+        title,
+    };
+    berth::run::run(&options)?;
+    Ok(())
+}
+
+/// `berth inspect`.
+pub(crate) fn inspect(arguments: &cli::Inspect) -> Result<(), Failure> {
+    let manifest = inspect::load(&arguments.what)?;
+    if let Some(path) = &arguments.svg {
+        pending::write_file(path, treemap::draw(&manifest).as_bytes())
+            .map_err(|error| cannot_write(path, &error))?;
+    }
+    if arguments.json {
+        print(&build::manifest_text(&manifest))
+    } else {
+        print(&inspect::table(&manifest))
+    }
+}
+
+/// `berth kernel`.
+pub(crate) fn kernel(arguments: &cli::Kernel) -> Result<(), Failure> {
+    if arguments.list {
+        let versions: Vec<&str> = kernel_config::versions()
+            .iter()
+            .map(|source| source.version.as_str())
+            .collect();
+        return if arguments.json {
+            print(&format!(
+                "{}\n",
+                serde_json::json!({ "versions": versions })
+            ))
+        } else {
+            print(&format!("{}\n", versions.join("\n")))
+        };
+    }
+    let profile = match arguments.profile {
+        cli::Profile::Micro => config::Profile::Micro,
+        cli::Profile::Cloud => config::Profile::Cloud,
+        cli::Profile::Metal => config::Profile::Metal,
+    };
+    let kernel = build::find_kernel(
+        profile,
+        arguments.version.as_deref(),
+        arguments.source.as_deref(),
+    )?;
+    if let Some(path) = &arguments.out {
+        let bytes = std::fs::read(&kernel.bzimage).map_err(|error| {
+            Failure::new(Kind::Input, format!("cannot read the kernel: {error}"))
+        })?;
+        pending::write_file(path, &bytes).map_err(|error| cannot_write(path, &error))?;
+    }
+    if arguments.json {
+        let answer = serde_json::json!({
+            "version": kernel.version,
+            "profile": profile.name(),
+            "file": kernel.bzimage,
+            "sha256": kernel.sha256,
+        });
+        return print(&format!("{answer}\n"));
+    }
+    print(&format!("{}\n", kernel.bzimage.display()))
+}
+
+/// Builds and tells the user what came out.
+fn build_into(sources: Sources, out: &Path) -> Result<Manifest, Failure> {
+    let built = build::build(sources, out)?;
+    for note in &built.notes {
+        eprintln!("berth: note: {note}");
+    }
+    for (name, file) in &built.manifest.files {
+        let name = out.join(name);
+        eprintln!("berth: {} ({} bytes)", name.display(), file.bytes);
+    }
+    Ok(built.manifest)
+}
+
+/// The disk to run, built first if need be, and its manifest if it has one.
+fn runnable(arguments: &cli::Run) -> Result<(PathBuf, Option<Manifest>), Failure> {
+    let Some(what) = &arguments.what else {
+        return build_and_find(None, arguments);
+    };
+    let is_config = what
+        .extension()
+        .is_some_and(|extension| extension == "toml");
+    if is_config || what.join(CONFIG_NAME).is_file() {
+        return build_and_find(Some(what), arguments);
+    }
+    if what.is_dir() {
+        let manifest = inspect::load(what)?;
+        return Ok((disk_of(what, &manifest)?, Some(manifest)));
+    }
+    // A disk image alone can be run too; what is known about it stands beside it.
+    let manifest = inspect::manifest_path(what)
+        .is_file()
+        .then(|| inspect::load(what))
+        .transpose()?;
+    Ok((what.clone(), manifest))
+}
+
+fn build_and_find(
+    config: Option<&Path>,
+    arguments: &cli::Run,
+) -> Result<(PathBuf, Option<Manifest>), Failure> {
+    let sources = sources(config, &arguments.inputs)?;
+    let manifest = build_into(sources, &arguments.out)?;
+    Ok((disk_of(&arguments.out, &manifest)?, Some(manifest)))
+}
+
+fn disk_of(directory: &Path, manifest: &Manifest) -> Result<PathBuf, Failure> {
+    [build::RAW_NAME, build::QCOW2_NAME]
+        .into_iter()
+        .find(|name| manifest.files.contains_key(*name))
+        .map(|name| directory.join(name))
+        .ok_or_else(|| {
+            Failure::new(
+                Kind::Input,
+                format!(
+                    "{}: lists no disk image that can be run",
+                    directory.join(FILE_NAME).display()
+                ),
+            )
+        })
+}
+
+/// The configuration that was named, the one that is here, or the demo.
+fn sources(config: Option<&Path>, inputs: &cli::Inputs) -> Result<Sources, Failure> {
+    let path = match config {
+        Some(path) => Some(config_in(path)),
+        None => Some(PathBuf::from(CONFIG_NAME)).filter(|path| path.is_file()),
+    };
+    let config: Config = match &path {
+        Some(path) => config::load(path)?,
+        None => {
+            eprintln!("berth: no {CONFIG_NAME} here: this is the demo");
+            build::demo()?
+        }
+    };
+    Ok(Sources {
+        config,
+        path,
+        update_lock: inputs.update_lock,
+        kernel: inputs.kernel.clone(),
+        kernel_source: inputs.kernel_source.clone(),
+        stub: inputs.stub.clone(),
+    })
+}
+
+fn config_in(path: &Path) -> PathBuf {
+    if path.is_dir() {
+        path.join(CONFIG_NAME)
+    } else {
+        path.to_owned()
+    }
+}
+
+fn cannot_write(path: &Path, error: &std::io::Error) -> Failure {
+    Failure::new(
+        Kind::Output,
+        format!("cannot write {}: {error}", path.display()),
+    )
+}
+
+/// Writes to standard output; a reader that has seen enough is no failure.
+fn print(text: &str) -> Result<(), Failure> {
+    match std::io::stdout().lock().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(Failure::new(
+            Kind::Output,
+            format!("cannot write to standard output: {error}"),
+        )),
+        _ => Ok(()),
+    }
+}

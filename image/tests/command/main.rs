@@ -1,0 +1,5 @@
+//! The command as its user meets it: exit codes, messages, files.
+
+mod builds;
+mod exit_codes;
+mod fixture;
