@@ -203,6 +203,14 @@ fn check_manifest(
         });
     }
     for layer in &manifest.layers {
+        // A download that could never be used is not begun.
+        if layer.size > limits.unpacked_bytes {
+            return Err(Error::TooLarge {
+                place: place.to_owned(),
+                what: format!("layer {} of {what}", layer.digest),
+                limit: format!("{} bytes", limits.unpacked_bytes),
+            });
+        }
         if !is_layer_type(&layer.media_type) {
             return Err(Error::unsupported(
                 place,

@@ -1,11 +1,16 @@
 //! Registries, by the OCI distribution specification 1.1: manifests and blobs are fetched, never
 //! listed or pushed. Blobs go through the cache, where they are checked before anyone reads them.
 
+mod address;
+mod agent;
+mod answer;
 mod auth;
 mod challenge;
 mod download;
 mod error;
 mod http;
+mod retry;
+mod token;
 
 use std::io::Read;
 

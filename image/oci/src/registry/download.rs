@@ -9,7 +9,7 @@ use ureq::http::{Response, header};
 
 use super::Registry;
 use super::error::RegistryError;
-use super::http::Failures;
+use super::retry::Failures;
 use crate::error::Error;
 use crate::manifest::Descriptor;
 use crate::options::Step;

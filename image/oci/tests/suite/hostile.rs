@@ -234,13 +234,19 @@ fn bombs_go_off_harmlessly() {
         "{error}"
     );
 
-    // Padding behind the end mark counts, too.
+    // Padding behind the end mark counts, too; and what is larger as stored is not even opened.
     let mut padded = Tar::default().file("f", "x").end();
     padded.resize(2 << 20, 0);
-    let error = unpack_layers(&[Layer::plain(padded)], &options)
+    let zstd = zstd::encode_all(&padded[..], 3).expect("zstd");
+    let layer = Layer::compressed(&padded, zstd);
+    let error = unpack_layers(&[layer], &options)
         .expect_err("padding")
         .to_string();
     assert!(error.contains("more than 1048576 bytes"), "{error}");
+    let error = unpack_layers(&[Layer::plain(padded)], &options)
+        .expect_err("large")
+        .to_string();
+    assert!(error.contains("limit of 1048576 bytes"), "{error}");
 
     options.limits.entries = 100;
     let many = (0..101)

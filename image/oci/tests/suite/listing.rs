@@ -5,6 +5,7 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
+use berth_oci::Digest;
 use berth_tree::{Kind, NodeId, Spool, Tree};
 
 /// One line for each name: type, mode, owner, and content or target.
@@ -20,10 +21,7 @@ pub(crate) fn of_tree(tree: &Tree, spool: &Spool) -> BTreeMap<String, String> {
         let m = &node.metadata;
         let what = match &node.kind {
             Kind::Directory(_) => "dir".to_owned(),
-            Kind::File(c) => format!(
-                "file {}",
-                String::from_utf8_lossy(&spool.read(c).expect("read")).len()
-            ),
+            Kind::File(content) => file(&spool.read(content).expect("read")),
             Kind::Symlink(target) => format!("link {}", String::from_utf8_lossy(target)),
             Kind::CharDevice(d) => format!("char {}:{}", d.major, d.minor),
             Kind::BlockDevice(d) => format!("block {}:{}", d.major, d.minor),
@@ -49,6 +47,10 @@ pub(crate) fn of_tree(tree: &Tree, spool: &Spool) -> BTreeMap<String, String> {
     out
 }
 
+fn file(bytes: &[u8]) -> String {
+    format!("file {}", Digest::of(bytes))
+}
+
 /// The same for a directory on disk.
 pub(crate) fn of_disk(root: &Path) -> BTreeMap<String, String> {
     fn walk(at: &Path, name: &str, out: &mut BTreeMap<String, String>) {
@@ -67,10 +69,7 @@ pub(crate) fn of_disk(root: &Path) -> BTreeMap<String, String> {
                 )
             } else if m.is_file() {
                 let bytes = fs::read(entry.path()).expect("read");
-                (
-                    format!("file {}", String::from_utf8_lossy(&bytes).len()),
-                    format!(" {}", m.mtime()),
-                )
+                (file(&bytes), format!(" {}", m.mtime()))
             } else {
                 let (major, minor) = (
                     (m.rdev() >> 8) & 0xfff,

@@ -6,6 +6,7 @@ mod flips;
 mod hostile;
 mod layers;
 mod listing;
+mod real;
 mod registries;
 mod selection;
 mod server;

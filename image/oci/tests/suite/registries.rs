@@ -382,6 +382,31 @@ fn a_damaged_cache_is_repaired_from_the_registry() {
 }
 
 #[test]
+fn builds_at_the_same_time_share_a_cache() {
+    let served = Served::new();
+    let server = Server::start(move |request| served.answer(request));
+    let cache = tempfile::tempdir().expect("dir");
+    let mut options = options();
+    options.registry.cache = Some(cache.path().to_owned());
+    let digests: Vec<Digest> = std::thread::scope(|scope| {
+        let build = || fetch(&server, &options).expect("build").digest;
+        let builds: Vec<_> = (0..8).map(|_| scope.spawn(build)).collect();
+        builds
+            .into_iter()
+            .map(|build| build.join().expect("join"))
+            .collect()
+    });
+    assert!(digests.windows(2).all(|pair| pair[0] == pair[1]));
+    let blobs = fs::read_dir(cache.path().join("sha256"))
+        .expect("read")
+        .count();
+    assert_eq!(
+        (blobs, fs::read_dir(cache.path()).expect("read").count()),
+        (3, 1)
+    );
+}
+
+#[test]
 fn a_token_is_fetched_with_our_password_and_shown_to_the_registry_only() {
     let served = Served::new();
     let storage_layer = served.layer.stored.clone();
