@@ -7,8 +7,10 @@ use crate::failure::{Doing, Failure};
 use crate::machine_id;
 use crate::mounts::RUN_ETC;
 
-/// The longest name that Linux keeps (HOST_NAME_MAX), and DNS takes as one label.
-const NAME_BYTES: usize = 63;
+/// The longest name that Linux keeps (HOST_NAME_MAX).
+const NAME_BYTES: usize = 64;
+/// The longest label of a name (RFC 1035, 2.3.4).
+const LABEL_BYTES: usize = 63;
 /// Firmware and configuration files that hold a serial number are read up to here.
 const SERIAL_BYTES: usize = 256;
 /// Where a serial number may be, best first: SMBIOS, then QEMU's `-fw_cfg name=opt/berth/serial`.
@@ -62,7 +64,8 @@ pub(crate) fn write_etc(name: &str, text: &str) -> Result<(), Failure> {
     fs::write(&path, text).doing(|| format!("write {path}"))
 }
 
-/// The name that `configured` stands for.
+/// The name that `configured` stands for: DNS labels joined by dots. What is put in for a
+/// placeholder is one label or a part of one, whatever the firmware says.
 fn resolve(
     configured: &str,
     serial: impl Fn() -> Option<String>,
@@ -73,19 +76,35 @@ fn resolve(
     if text.contains("{serial}") {
         // A machine without a serial number still has an identity of its own.
         let instead = || id().chars().take(12).collect();
-        text = text.replace("{serial}", &serial().unwrap_or_else(instead));
+        let serial = as_label(&serial().unwrap_or_else(instead));
+        text = text.replace("{serial}", &serial);
     }
     if text.contains("{machine-id}") {
         text = text.replace("{machine-id}", &id());
     }
-    as_label(&text)
+    let mut name = String::with_capacity(NAME_BYTES);
+    for label in text.split('.').map(as_label).filter(|it| !it.is_empty()) {
+        let dot = usize::from(!name.is_empty());
+        let room = NAME_BYTES.saturating_sub(name.len() + dot);
+        let label = label.get(..room).unwrap_or(&label).trim_end_matches('-');
+        if label.is_empty() {
+            break;
+        }
+        name.extend(std::iter::repeat_n('.', dot));
+        name.push_str(label);
+    }
+    if name.is_empty() {
+        FALLBACK.to_owned()
+    } else {
+        name
+    }
 }
 
-/// `text` as one DNS label: lower-case letters, digits and inner hyphens.
+/// `text` as one DNS label: lower-case letters, digits and inner hyphens; may be empty.
 fn as_label(text: &str) -> String {
-    let mut label = String::with_capacity(NAME_BYTES);
+    let mut label = String::with_capacity(LABEL_BYTES);
     for character in text.chars() {
-        if label.len() == NAME_BYTES {
+        if label.len() == LABEL_BYTES {
             break;
         }
         let plain = character.to_ascii_lowercase();
@@ -95,8 +114,8 @@ fn as_label(text: &str) -> String {
             label.push('-');
         }
     }
-    let label = label.trim_end_matches('-');
-    if label.is_empty() { FALLBACK } else { label }.to_owned()
+    label.truncate(label.trim_end_matches('-').len());
+    label
 }
 
 fn serial_in(path: &str) -> Option<String> {
@@ -122,10 +141,15 @@ mod tests {
         assert_eq!(resolve("edge-{serial}", serial, id), "edge-abc-123");
         assert_eq!(resolve("{machine-id}", serial, id), id().unwrap());
         assert_eq!(resolve("edge-{serial}", none, id), "edge-0123456789ab");
+        let dotted = || Some("1.2".to_owned());
+        assert_eq!(
+            resolve("a-{serial}.example.org", dotted, none),
+            "a-1-2.example.org"
+        );
     }
 
     #[test]
-    fn whatever_the_firmware_says_the_name_is_a_label() {
+    fn whatever_the_firmware_says_the_name_is_one_of_dns() {
         assert_eq!(resolve("edge-{serial}", none, none), "edge");
         assert_eq!(resolve("{serial}", none, none), FALLBACK);
         let wild = || Some("../Ünï/\n".repeat(50));

@@ -2,8 +2,10 @@
 //! `initramfs/buffer-format`) or as an OCI image layout with one layer.
 
 use std::collections::BTreeMap;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
+use cpio::newc;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
@@ -74,11 +76,12 @@ impl Files {
     /// Writes the tree as an initial RAM file system.
     pub fn write_initramfs(&self, path: &Path) -> Result<(), Error> {
         let mut archive = Vec::new();
-        for (number, (name, content)) in self.entries.iter().enumerate() {
-            append_newc(&mut archive, number + 1, name, content);
-        }
-        append_newc(&mut archive, 0, "TRAILER!!!", &Content::Directory);
-        std::fs::write(path, archive).map_err(Error::file("writing", path))
+        let mut entries = (1..).zip(&self.entries);
+        entries
+            .try_for_each(|(number, (name, content))| append(&mut archive, number, name, content))
+            .and_then(|()| newc::trailer(archive))
+            .and_then(|archive| std::fs::write(path, archive))
+            .map_err(Error::file("writing", path))
     }
 
     /// Writes the tree below a directory that exists (no devices).
@@ -197,43 +200,21 @@ impl Files {
     }
 }
 
-/// One `newc` entry: a header of 13 hexadecimal fields, the name, the content, each padded to 4.
-fn append_newc(archive: &mut Vec<u8>, number: usize, name: &str, content: &Content) {
-    let (mode, bytes, device): (u32, &[u8], (u32, u32)) = match content {
-        Content::Directory => (0o040_755, &[], (0, 0)),
-        Content::File { mode, bytes } => (0o100_000 | mode, bytes, (0, 0)),
-        Content::Link(target) => (0o120_777, target.as_bytes(), (0, 0)),
-        Content::Device { major, minor } => (0o020_600, &[], (*major, *minor)),
+/// One entry of an initial RAM file system.
+fn append(archive: &mut Vec<u8>, number: usize, name: &str, content: &Content) -> io::Result<()> {
+    let header = newc::Builder::new(name).ino(number as u32);
+    let (header, bytes): (_, &[u8]) = match content {
+        Content::Directory => (header.mode(0o040_755), &[]),
+        Content::File { mode, bytes } => (header.mode(0o100_000 | mode), bytes),
+        Content::Link(target) => (header.mode(0o120_777), target.as_bytes()),
+        Content::Device { major, minor } => {
+            let device = header.mode(0o020_600).rdev_major(*major);
+            (device.rdev_minor(*minor), &[])
+        }
     };
-    // inode, mode, uid, gid, links, time, size, device, device of the node, name length, check
-    let fields = [
-        number as u32,
-        mode,
-        0,
-        0,
-        1,
-        0,
-        bytes.len() as u32,
-        0,
-        0,
-        device.0,
-        device.1,
-        name.len() as u32 + 1,
-        0,
-    ];
-    archive.extend_from_slice(b"070701");
-    for field in fields {
-        archive.extend_from_slice(format!("{field:08X}").as_bytes());
-    }
-    archive.extend_from_slice(name.as_bytes());
-    archive.push(0);
-    pad(archive);
-    archive.extend_from_slice(bytes);
-    pad(archive);
-}
-
-fn pad(archive: &mut Vec<u8>) {
-    archive.resize(archive.len().next_multiple_of(4), 0);
+    let mut entry = header.write(archive, bytes.len() as u32);
+    entry.write_all(bytes)?;
+    entry.finish().map(drop)
 }
 
 /// Lower-case hexadecimal.
