@@ -34,7 +34,7 @@ test-long: berth need-run need-kernel need-test
 	BERTH_TEST_LONG=1 $(CARGO) test --workspace
 
 bench: berth need-run need-kernel need-test
-	$(CARGO) run --release -p berth-qemu-tests --bin bench
+	$(CARGO) run --release -p berth-qemu-tests --bin bench -- $(PARTS)
 
 check: need-rust
 	.ci/rules

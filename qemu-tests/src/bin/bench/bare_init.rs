@@ -14,6 +14,8 @@ use crate::kernel_start::{COMMAND_LINE, MEMORY_MIB};
 
 /// Where the bundle is in the guest.
 const BUNDLE: &str = "bench/bundle";
+/// Where the files are that a container gets from its machine.
+const ETC: &str = "bench/etc";
 /// Size of the disk, bytes.
 const DISK: u64 = 64 << 20;
 
@@ -40,7 +42,7 @@ impl Work {
             Self::StartOne => &["/guest", "say", "container"],
             Self::StartMany => &["/guest", "true"],
         };
-        berth.container(arguments, &format!("/{BUNDLE}/rootfs"))
+        berth.container(arguments, &format!("/{BUNDLE}/rootfs"), &format!("/{ETC}"))
     }
 
     fn script(&self, crun_options: &str) -> String {
@@ -101,6 +103,11 @@ impl Work {
             "switch_root",
         ] {
             tree = tree.link(&format!("bin/{applet}"), "busybox");
+        }
+        for name in ["hosts", "resolv.conf"] {
+            tree = tree
+                .file(&format!("{ETC}/{name}"), 0o644, "127.0.0.1 localhost\n")
+                .file(&format!("{BUNDLE}/rootfs/etc/{name}"), 0o644, "");
         }
         for inside in ["dev", "proc", "sys", "run", "tmp", "etc"] {
             tree = tree

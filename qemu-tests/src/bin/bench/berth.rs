@@ -55,12 +55,23 @@ impl Berth {
     }
 
     /// The container as the builder resolved it, without its device, running another program in
-    /// another root.
-    pub(crate) fn container(&self, arguments: &[&str], root: &str) -> Result<Value, Error> {
+    /// another root, with the files that PID 1 makes for it (`/etc/hosts`) from a directory.
+    pub(crate) fn container(
+        &self,
+        arguments: &[&str],
+        root: &str,
+        etc: &str,
+    ) -> Result<Value, Error> {
         let mut container = self.machine["containers"][0].clone();
         let oci = &mut container["oci"];
-        if !oci.is_object() {
+        let Some(mounts) = oci["mounts"].as_array_mut() else {
             return Err(Error::broken("machine.json has no container"));
+        };
+        for mount in mounts {
+            let source = mount["source"].as_str().unwrap_or_default();
+            if let Some(name) = source.strip_prefix("/run/berth/etc/") {
+                mount["source"] = json!(format!("{etc}/{name}"));
+            }
         }
         oci["process"]["args"] = json!(arguments);
         oci["root"]["path"] = json!(root);
@@ -102,8 +113,9 @@ impl Berth {
         Ok(to.saturating_sub(from))
     }
 
-    /// Nanoseconds from PID 1's first words to the container's first instruction, from disk.
-    pub(crate) fn wall_ns(&self) -> Result<u64, Error> {
+    /// Nanoseconds from the kernel's start to PID 1's first words and to the container's first
+    /// instruction, from disk.
+    pub(crate) fn wall(&self) -> Result<(u64, u64), Error> {
         let machine = Machine::named("bench-berth-disk")
             .headless()
             .memory(MEMORY_MIB)
@@ -116,7 +128,7 @@ impl Berth {
         machine.console().ready(within(60))?;
         let from = first_phase_us(machine.console())? * 1000;
         let to = guest_lines::first(&machine.console().text(), "container")?.ns;
-        Ok(to.saturating_sub(from))
+        Ok((from, to))
     }
 }
 

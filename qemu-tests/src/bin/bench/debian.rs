@@ -233,8 +233,9 @@ fn boot_machine(name: &str, directory: &Path) -> Builder {
         .disk(Disk::of(directory.join("disk.qcow2")))
 }
 
-/// Nanoseconds from systemd's first line to the container's first instruction.
-pub(crate) fn systemd_to_container() -> Result<u64, Error> {
+/// Nanoseconds from the kernel's start to systemd's first line and to the container's first
+/// instruction.
+pub(crate) fn systemd_to_container() -> Result<(u64, u64), Error> {
     let text = guest_lines::run(machine()?, within(120))?;
     let arrived = guest_lines::first(&text, "container")?.ns;
     let started = text.lines().find_map(|line| {
@@ -245,7 +246,7 @@ pub(crate) fn systemd_to_container() -> Result<u64, Error> {
     });
     let started = started
         .ok_or_else(|| Error::broken(format!("systemd did not say when it started:\n{text}")))?;
-    Ok(arrived.saturating_sub(started))
+    Ok((started, arrived))
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, Error> {

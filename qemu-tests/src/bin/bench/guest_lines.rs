@@ -34,11 +34,24 @@ pub(crate) fn readings(text: &str) -> BTreeMap<String, Vec<Reading>> {
     found
 }
 
-/// Starts a machine, waits until it ends and returns what its console said.
+/// Starts a machine, waits until it ends and returns what its console said; an error when
+/// something in the guest failed.
 pub(crate) fn run(machine: Builder, deadline: Duration) -> Result<String, Error> {
     let machine = machine.start()?;
     machine.ended(deadline)?;
-    Ok(machine.console().text())
+    let text = machine.console().text();
+    let failed = |line: &&str| {
+        let said = line.split_once("guest: ").map_or("", |(_, said)| said);
+        let mut words = said.split_whitespace();
+        said.starts_with("error")
+            || words.any(|word| word.starts_with("status=") && word != "status=0")
+    };
+    match text.lines().find(failed) {
+        Some(line) => Err(Error::broken(format!(
+            "something in the guest failed: {line}; its console:\n{text}"
+        ))),
+        None => Ok(text),
+    }
 }
 
 /// A label's first reading.

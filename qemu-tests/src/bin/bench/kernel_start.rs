@@ -6,12 +6,46 @@ use std::path::Path;
 use berth_qemu_tests::{Error, Files, Machine, accelerator, guest, within};
 use tempfile::TempDir;
 
-use crate::guest_lines;
+use crate::report::{Target, Verdict, millions};
+use crate::stage::Stage;
+use crate::{debian, guest_lines};
 
+/// Kernel → PID 1, of Debian's cloud kernel's.
+const RATIO: Target = Target::AtMost(0.4);
 /// The command line of every kernel that is measured.
 pub(crate) const COMMAND_LINE: &str = "console=ttyS0 quiet panic=1";
 /// Memory of the measured machines, MiB.
 pub(crate) const MEMORY_MIB: u32 = 512;
+
+/// Measures and reports every profile.
+pub(crate) fn part(stage: &mut Stage) -> Result<(), Error> {
+    let debian = debian::kernel()?;
+    let theirs = instructions("debian", &debian.image)?;
+    let title = "Kernel start -> PID 1, instructions";
+    stage.report.heading(title, &["", "of Debian's"]);
+    stage
+        .report
+        .row(&debian.name, &[&millions(theirs), "1.00"], None);
+    for profile in ["cloud", "micro"] {
+        let ours = instructions(profile, &stage.berth(profile)?.image().kernel())?;
+        let ratio = format!("{:.2}", ours as f64 / theirs as f64);
+        stage.report.row(
+            &format!("Berth, {profile}"),
+            &[&millions(ours), &ratio],
+            Some(verdict(ours, theirs)),
+        );
+    }
+    Ok(())
+}
+
+/// Our instructions against those of Debian's kernel.
+pub(crate) fn verdict(ours: u64, debian: u64) -> Verdict {
+    Verdict {
+        value: ours as f64 / debian as f64,
+        what: "of Debian's",
+        target: RATIO,
+    }
+}
 
 /// Instructions from the kernel's first to PID 1's first.
 pub(crate) fn instructions(name: &str, kernel: &Path) -> Result<u64, Error> {

@@ -1,6 +1,6 @@
-//! What was measured, against what was promised, as a table.
+//! What was measured, against what was promised, as tables.
 
-use std::fmt::Write;
+use std::fmt::{self, Display};
 
 /// How good a figure must be.
 #[derive(Clone, Copy)]
@@ -11,75 +11,56 @@ pub(crate) enum Target {
     AtLeast(f64),
 }
 
-/// One line of the table.
-struct Row {
-    subject: String,
-    figure: String,
-    verdict: Option<(f64, Target)>,
+/// A figure against its target.
+#[derive(Clone, Copy)]
+pub(crate) struct Verdict {
+    /// The figure.
+    pub(crate) value: f64,
+    /// What it is, after the number ("of crun's").
+    pub(crate) what: &'static str,
+    /// How good it must be.
+    pub(crate) target: Target,
 }
 
-/// The table, filled as figures come.
+/// Tables that are printed as figures come, and whether every promise was kept.
 #[derive(Default)]
 pub(crate) struct Report {
-    rows: Vec<Row>,
+    missed: bool,
 }
 
 impl Report {
-    /// A heading.
-    pub(crate) fn heading(&mut self, text: &str) {
-        self.print(Row {
-            subject: format!("\n{text}"),
-            figure: String::new(),
-            verdict: None,
-        });
+    /// Starts a table.
+    pub(crate) fn heading(&mut self, title: &str, columns: &[&str]) {
+        println!("\n{}", line(title, columns));
     }
 
-    /// A figure to compare with.
-    pub(crate) fn figure(&mut self, subject: &str, figure: String) {
-        self.print(Row {
-            subject: format!("  {subject}"),
-            figure,
-            verdict: None,
-        });
+    /// A line of the table: what was measured, a figure for each column.
+    pub(crate) fn row(&mut self, subject: &str, cells: &[&str], verdict: Option<Verdict>) {
+        let mut text = line(&format!("  {subject}"), cells);
+        if let Some(verdict) = verdict {
+            self.missed |= !verdict.target.kept_by(verdict.value);
+            text.push_str(&format!("   {verdict}"));
+        }
+        println!("{text}");
     }
 
-    /// A figure that was promised.
-    pub(crate) fn judged(&mut self, subject: &str, figure: String, value: f64, target: Target) {
-        self.print(Row {
-            subject: format!("  {subject}"),
-            figure,
-            verdict: Some((value, target)),
-        });
+    /// A sentence below the table.
+    pub(crate) fn note(&mut self, text: &str) {
+        println!("  {text}");
     }
 
     /// Whether every promise was kept.
     pub(crate) fn kept(&self) -> bool {
-        self.rows
-            .iter()
-            .filter_map(|row| row.verdict)
-            .all(|(value, target)| target.kept_by(value))
-    }
-
-    fn print(&mut self, row: Row) {
-        println!("{}", row.text());
-        self.rows.push(row);
+        !self.missed
     }
 }
 
-impl Row {
-    fn text(&self) -> String {
-        let mut text = format!("{:<52} {:>14}", self.subject, self.figure);
-        if let Some((value, target)) = self.verdict {
-            let verdict = if target.kept_by(value) {
-                "PASS"
-            } else {
-                "FAIL"
-            };
-            // Writing to a string does not fail.
-            let _ = write!(text, "   {value:.2} (target {target}) {verdict}");
-        }
-        text.trim_end().to_owned()
+fn line(subject: &str, cells: &[&str]) -> String {
+    let mut text = format!("{subject:<60}");
+    for cell in cells {
+        text.push_str(&format!(" {cell:>14}"));
     }
+    text
 }
 
 impl Target {
@@ -91,8 +72,20 @@ impl Target {
     }
 }
 
-impl std::fmt::Display for Target {
-    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl Display for Verdict {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let kept = if self.target.kept_by(self.value) {
+            "PASS"
+        } else {
+            "FAIL"
+        };
+        let Self { value, what, .. } = self;
+        write!(out, "{kept}: {value:.2} {what} ({})", self.target)
+    }
+}
+
+impl Display for Target {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::AtMost(most) => write!(out, "at most {most}"),
             Self::AtLeast(least) => write!(out, "at least {least}"),
