@@ -21,6 +21,9 @@ pub struct Manifest {
     pub name: String,
     /// Version of the image.
     pub version: String,
+    /// Raised by a version that must never be followed by an older one.
+    #[serde(default)]
+    pub security_version: u64,
     /// The newest date of anything in it, seconds since 1970.
     pub built: u64,
     /// The kernel.

@@ -18,7 +18,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use berth_disk::Media;
-use berth_provision::{Machine, SCHEMA};
+use berth_provision::{CA_PATH, Machine, SCHEMA, TRUST_ROOT_PATH};
 use berth_tree::Spool;
 use sha2::{Digest, Sha256};
 
@@ -159,6 +159,7 @@ impl Builder<'_> {
             init: &init,
             state_template: &template,
             machine: &machine,
+            update: self.update_files()?,
         };
         let mut tree = userland::tree(&parts, &mut spool)?;
         let mut sizes = boot_parts(&boot)?;
@@ -208,6 +209,7 @@ impl Builder<'_> {
             schema: manifest::SCHEMA,
             name: config.image.name.clone(),
             version: config.image.version.clone(),
+            security_version: config.image.security_version,
             built,
             kernel: boot.kernel.info,
             stub_sha256: boot.stub_sha256,
@@ -238,6 +240,22 @@ impl Builder<'_> {
             .as_deref()
             .and_then(Path::parent)
             .unwrap_or(Path::new(""))
+    }
+
+    /// What the machine needs to trust its updates, by its place in the root.
+    fn update_files(&self) -> Result<Vec<(&'static str, Vec<u8>)>, BuildError> {
+        let Some(section) = &self.sources.config.update else {
+            return Ok(Vec::new());
+        };
+        let read = |file: &str| {
+            let path = self.base().join(file);
+            fs::read(&path).map_err(BuildError::read(path))
+        };
+        let mut files = vec![(TRUST_ROOT_PATH, read(&section.trust.value)?)];
+        if let Some(ca) = &section.ca {
+            files.push((CA_PATH, read(&ca.value)?));
+        }
+        Ok(files)
     }
 
     fn boot(&self, lock: &Lock, lock_path: &Path) -> Result<Boot, BuildError> {
@@ -325,6 +343,8 @@ impl Builder<'_> {
             schema: SCHEMA,
             name: config.image.name.clone(),
             version: config.image.version.clone(),
+            security_version: config.image.security_version,
+            profile: config.image.profile.name().to_owned(),
             built,
             hostname: config.hostname.clone(),
             networks: config.networks.clone(),
@@ -333,6 +353,7 @@ impl Builder<'_> {
                 .map(|resolved| resolved.container.clone())
                 .collect(),
             on_failure: config.on_failure,
+            update: config.update.as_ref().map(|section| section.update.clone()),
         }
     }
 

@@ -40,6 +40,8 @@ pub(super) struct Parts<'a> {
     pub(super) init: &'a [u8],
     pub(super) state_template: &'a [u8],
     pub(super) machine: &'a Machine,
+    /// What it needs to trust its updates, by path.
+    pub(super) update: Vec<(&'static str, Vec<u8>)>,
 }
 
 /// A root with everything but the images, whose directory is empty.
@@ -61,6 +63,9 @@ pub(super) fn tree(parts: &Parts<'_>, spool: &mut Spool) -> Result<Tree, Userlan
         0o644,
         parts.state_template,
     )?;
+    for (path, bytes) in &parts.update {
+        file(&mut tree, spool, path, 0o644, bytes)?;
+    }
     for name in ETC_LINKS {
         let target = format!("/run/berth/etc/{name}").into_bytes();
         tree.insert(

@@ -45,6 +45,8 @@ pub struct ImageSection {
     pub name: String,
     /// The image's version.
     pub version: String,
+    /// Raised by a version that must never be followed by an older one.
+    pub security_version: u64,
     /// Which hardware the kernel is for.
     pub profile: Profile,
     /// Disk formats, sorted, at least one.
@@ -58,6 +60,7 @@ impl Default for ImageSection {
         Self {
             name: DEFAULT_NAME.to_owned(),
             version: "0".to_owned(),
+            security_version: 0,
             profile: Profile::default(),
             formats: vec![DiskFormat::Raw, DiskFormat::Qcow2],
             kernel: None,
@@ -81,6 +84,7 @@ pub(super) fn read(top: &mut Table<'_>) -> ImageSection {
         Some(version) => image.version = version.value,
         None => missing(&table, "version", "version = \"1.0.0\""),
     }
+    image.security_version = super::update::security_version(&mut table);
     if let Some(profile) = table.parse("profile", profile) {
         image.profile = profile.value;
     }

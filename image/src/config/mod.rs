@@ -11,6 +11,7 @@ mod nearest;
 mod network;
 mod table;
 mod units;
+mod update;
 
 use std::cell::RefCell;
 use std::fs::File;
@@ -28,6 +29,7 @@ pub use mounts::{MountConfig, MountSource};
 pub(crate) use nearest::nearest;
 pub use table::Located;
 pub use units::write_size;
+pub use update::UpdateSection;
 
 use mistakes::Collector;
 use table::{Table, expected};
@@ -53,6 +55,8 @@ pub struct Config {
     pub networks: Vec<Network>,
     /// Containers in the order of the file.
     pub containers: Vec<ContainerConfig>,
+    /// The `[update]` section.
+    pub update: Option<UpdateSection>,
 }
 
 /// Why a configuration cannot be used.
@@ -139,7 +143,9 @@ fn read(file: &str, mut top: Table<'_>) -> Config {
     let image = image::read(&mut top);
     let networks = network::read(&mut top);
     let containers = container::read(&mut top);
-    top.not_yet(&["update", "job"]);
+    let names: Vec<&str> = containers.iter().map(|one| one.name.as_str()).collect();
+    let update = update::read(&mut top, &names);
+    top.not_yet(&["job"]);
     top.finish();
     Config {
         file: file.to_owned(),
@@ -148,6 +154,7 @@ fn read(file: &str, mut top: Table<'_>) -> Config {
         image,
         networks,
         containers,
+        update,
     }
 }
 

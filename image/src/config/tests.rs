@@ -2,6 +2,8 @@
 
 use super::*;
 
+use berth_provision::UpdatePolicy;
+
 const HEAD: &str = "schema = 1\n[image]\nname = \"t\"\nversion = \"1\"\n";
 
 fn mistakes(text: &str) -> Vec<String> {
@@ -126,7 +128,6 @@ fn what_the_file_must_have_is_named() {
 #[test]
 fn keys_that_are_not_built_yet_are_refused_by_name() {
     for (section, place, key) in [
-        ("[update]\nurl = \"x\"\n", "5:2", "update"),
         ("[job.migrate]\nimage = \"oci:m\"\n", "5:2", "job"),
         (
             "[container.a]\nimage = \"oci:a\"\nports = [\"80:80\"]\n",
@@ -375,4 +376,91 @@ fn bytes_that_nobody_would_write_are_mistakes_and_not_panics() {
     }
     let deep = format!("x = {}", "[".repeat(100_000));
     assert!(!mistakes(&deep).is_empty());
+}
+
+#[test]
+fn an_update_section_is_read_whole() {
+    let text = format!(
+        r#"{HEAD}
+[container.web]
+image = "oci:web"
+[update]
+url = "https://updates.example:8443/edge/"
+policy = "auto"
+window = "22:30-04:00"
+every = "15m"
+wave = 1
+trust = "keys/root.json"
+ca = "ca.pem"
+proxy = "http://proxy.example:3128"
+rate = "2M"
+commit = {{ healthy = ["web"], within = "3m" }}
+"#
+    );
+    let config = parse("berth.toml", &text).expect("a correct file");
+    let section = config.update.expect("the section");
+    let update = section.update;
+    assert_eq!(update.url, "https://updates.example:8443/edge");
+    assert_eq!(update.policy, UpdatePolicy::Auto);
+    let window = update.window.expect("a window");
+    assert_eq!((window.from, window.to), (22 * 60 + 30, 4 * 60));
+    assert_eq!(update.every_ms, 900_000);
+    assert_eq!(update.wave, Some(1));
+    assert_eq!(update.healthy, Some(vec!["web".to_owned()]));
+    assert_eq!(update.within_ms, 180_000);
+    assert_eq!(update.proxy.as_deref(), Some("proxy.example:3128"));
+    assert_eq!(update.rate, Some(2 << 20));
+    assert!(update.ca);
+    assert_eq!(section.trust.value, "keys/root.json");
+}
+
+#[test]
+fn every_mistake_of_an_update_section_has_its_place() {
+    let found = container_mistakes(
+        "[update]\nurl = \"ftp://x/\"\npolicy = \"now\"\nwindow = \"2-5\"\nevery = \"1s\"\n\
+         wave = 0\nproxy = \"x\"\nrate = \"1K\"\ncommit = { healthy = [\"db\"], within = \"0s\" }\n\
+         trusts = \"root.json\"\n",
+    );
+    let expected = [
+        ("5:2", "[update] needs trust"),
+        ("6:7", "url: expected http://HOST/PATH"),
+        ("7:10", "policy: expected \"off\", \"stage\" or \"auto\""),
+        ("8:10", "window: expected a time of day"),
+        ("9:9", "every: expected at least \"10s\""),
+        ("10:8", "wave: expected a whole number from 1 to 100"),
+        ("11:9", "proxy: expected http://HOST:PORT"),
+        ("12:8", "rate: expected at least \"16K\""),
+        ("13:23", "healthy: there is no [container.db]"),
+        ("13:39", "within: expected more time than none"),
+        (
+            "14:1",
+            "unknown key \"trusts\" in [update]; did you mean \"trust\"?",
+        ),
+    ];
+    assert_eq!(found.len(), expected.len(), "{found:#?}");
+    for (line, (place, words)) in found.iter().zip(expected) {
+        assert!(
+            line.starts_with(&format!("berth.toml:{place}: ")) && line.contains(words),
+            "{line:?} is not {place} {words:?}"
+        );
+    }
+}
+
+#[test]
+fn an_update_section_that_cannot_work_is_refused() {
+    for (section, words) in [
+        ("url = \"https://x/\"\ntrust = \"r\"\n", "https needs ca = "),
+        (
+            "url = \"http://x/\"\ntrust = \"r\"\nca = \"c\"\n",
+            "ca: only a url with https://",
+        ),
+        (
+            "url = \"http://x/\"\ntrust = \"r\"\nwindow = \"01:00-02:00\"\n",
+            "window: only policy = \"auto\"",
+        ),
+    ] {
+        let found = container_mistakes(&format!("[update]\n{section}"));
+        assert_eq!(found.len(), 1, "{found:?}");
+        assert!(found[0].contains(words), "{found:?}");
+    }
 }

@@ -5,11 +5,14 @@
 //! and an unknown key is refused.
 
 pub mod status;
+mod update;
 
 use std::net::Ipv4Addr;
 
 use berth_containers::spec::Container;
 use serde::{Deserialize, Serialize};
+
+pub use update::{CA_PATH, TRUST_ROOT_PATH, Update, UpdatePolicy, Window};
 
 /// Where the configuration is in the verified root.
 pub const MACHINE_PATH: &str = "/etc/berth/machine.json";
@@ -27,6 +30,12 @@ pub struct Machine {
     pub name: String,
     /// Version of the image.
     pub version: String,
+    /// Raised by a version that must never be followed by an older one.
+    #[serde(default)]
+    pub security_version: u64,
+    /// The profile that the image was built for.
+    #[serde(default)]
+    pub profile: String,
     /// The newest date of anything in the image, seconds since 1970: the clock's floor.
     pub built: u64,
     /// Host name, `{serial}` and `{machine-id}` not yet replaced.
@@ -40,6 +49,9 @@ pub struct Machine {
     /// What to do when the machine cannot go on.
     #[serde(default)]
     pub on_failure: OnFailure,
+    /// Where newer versions come from; without it the machine stays as it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub update: Option<Update>,
 }
 
 /// What to do when the machine cannot go on.
