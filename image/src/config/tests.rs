@@ -422,7 +422,7 @@ fn every_mistake_of_an_update_section_has_its_place() {
          trusts = \"root.json\"\n",
     );
     let expected = [
-        ("5:2", "[update] needs trust"),
+        ("5:1", "[update] needs trust"),
         ("6:7", "url: expected http://HOST/PATH"),
         ("7:10", "policy: expected \"off\", \"stage\" or \"auto\""),
         ("8:10", "window: expected a time of day"),
