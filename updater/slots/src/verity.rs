@@ -189,6 +189,11 @@ impl<S: HashSink> Builder<S> {
         }
     }
 
+    /// Where the hash blocks go, for a sink that is emptied between blocks of data.
+    pub fn sink(&mut self) -> &mut S {
+        &mut self.sink
+    }
+
     /// Adds the next block of data.
     ///
     /// # Errors

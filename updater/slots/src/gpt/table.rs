@@ -238,11 +238,68 @@ impl Table {
             last,
         };
         self.check(index, &extent)?;
-        let slot = index.checked_sub(1).and_then(|at| self.entries.get_mut(at));
-        if let Some(Some(entry)) = slot {
-            entry.extent = extent;
-        }
+        self.entry_mut(index)?.extent = extent;
         Ok(())
+    }
+
+    /// Gives entry `index` another unique GUID.
+    ///
+    /// # Errors
+    /// When the entry is not in use.
+    pub fn name_entry(&mut self, index: usize, guid: Guid) -> Result<(), PlaceError> {
+        self.entry_mut(index)?.guid = guid;
+        Ok(())
+    }
+
+    /// Exchanges the places of two entries; everything else about them stays.
+    ///
+    /// # Errors
+    /// When one is not in use.
+    pub fn exchange_places(&mut self, one: usize, other: usize) -> Result<(), PlaceError> {
+        let (first, second) = (self.entry_mut(one)?.extent, self.entry_mut(other)?.extent);
+        self.entry_mut(one)?.extent = second;
+        self.entry_mut(other)?.extent = first;
+        Ok(())
+    }
+
+    /// The table with entries at other places, into their own sectors or free ones.
+    ///
+    /// # Errors
+    /// When an entry is not in use, or a place is not free.
+    pub fn with_moved(&self, moves: &[(usize, Extent)]) -> Result<Self, PlaceError> {
+        let mut moved = self.clone();
+        let mut entries = Vec::with_capacity(moves.len());
+        for (index, extent) in moves {
+            let mut entry = moved.entry_mut(*index)?.clone();
+            entry.extent = *extent;
+            moved.remove(*index);
+            entries.push((*index, entry));
+        }
+        for (index, entry) in entries {
+            moved.place(index, entry)?;
+        }
+        Ok(moved)
+    }
+
+    /// The table without an entry: its sectors are free.
+    #[must_use]
+    pub fn without(&self, index: usize) -> Self {
+        let mut rest = self.clone();
+        rest.remove(index);
+        rest
+    }
+
+    fn remove(&mut self, index: usize) {
+        let slot = index.checked_sub(1).and_then(|at| self.entries.get_mut(at));
+        if let Some(slot) = slot {
+            *slot = None;
+        }
+    }
+
+    fn entry_mut(&mut self, index: usize) -> Result<&mut Entry, PlaceError> {
+        let slot = index.checked_sub(1).and_then(|at| self.entries.get_mut(at));
+        slot.and_then(Option::as_mut)
+            .ok_or(PlaceError::Unused(index))
     }
 
     /// Makes all of a disk that has grown to `disk_sectors` usable.
