@@ -7,7 +7,7 @@ use crate::efi::trial::Armed;
 use crate::gpt::Guid;
 use crate::layout::EMPTY_ROOT_GUID;
 use crate::record::{Phase, Record, Rejection, Trial};
-use crate::target::Version;
+use crate::target::{Target, Version};
 
 /// What is known at a start, before anything is done.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -145,8 +145,13 @@ fn after_trial(facts: &Facts<'_>, trial: Trial) -> Found {
     let of_trial = target.filter(|target| {
         target.root_hash == trial.root_hash && holds(facts, target.root_hash.partition_guid())
     });
-    // Without its target, or with other content, the trial is history.
-    let Some(target) = of_trial else {
+    let failed_before = |target: &Target| {
+        record
+            .rejection(&target.version, &target.root_hash)
+            .is_some()
+    };
+    // Without its target, with other content, or given up: the trial is history.
+    let Some(target) = of_trial.filter(|target| !failed_before(target)) else {
         return without_trial(facts, forget(record), vec![Action::Disarm], None);
     };
     let version = target.version.clone();
