@@ -99,12 +99,12 @@ impl KernelLog {
         };
         if written.is_err() {
             let text = line.split_once('>').map_or(line, |(_, text)| text);
-            let _ = writeln!(std::io::stderr(), "{text}");
+            let _ = write!(std::io::stderr(), "{text}");
         }
     }
 }
 
-/// `text` as one record of /dev/kmsg, on one line and within its limit.
+/// `text` as one record of /dev/kmsg, a whole line within its limit.
 fn record(urgency: Urgency, text: &str) -> String {
     /// The facility "user level", so that nobody takes a line for the kernel's.
     const USER: u8 = 1 << 3;
@@ -119,6 +119,9 @@ fn record(urgency: Urgency, text: &str) -> String {
             character
         });
     }
+    // A record without its newline could still be continued: the kernel shows it to nobody
+    // before the next one comes.
+    line.push('\n');
     line
 }
 
@@ -140,8 +143,8 @@ mod tests {
         let long = format!("a\nb{}", "ü".repeat(2000));
         let line = record(Urgency::Error, &long);
         assert!(line.starts_with("<11>berth: a b"));
-        assert!(line.len() <= LINE_BYTES);
-        assert!(!line.contains('\n'));
+        assert!(line.len() <= LINE_BYTES + 1);
+        assert_eq!(line.find('\n'), Some(line.len() - 1));
     }
 
     #[test]

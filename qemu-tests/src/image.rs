@@ -181,15 +181,11 @@ impl Image {
 
     /// The signed command line, read from the UKI by someone else's reader.
     pub fn command_line(&self) -> Result<String, Error> {
-        let mut objdump = Command::new("objcopy");
         let scratch = tempfile::NamedTempFile::new().map_err(Error::file("creating", "a file"))?;
-        let section = format!("--dump-section=.cmdline={}", scratch.path().display());
-        process::run(
-            objdump
-                .arg(section)
-                .arg(self.file("uki.efi"))
-                .arg("/dev/null"),
-        )?;
+        let mut objcopy = Command::new("objcopy");
+        objcopy.args(["-O", "binary", "--only-section=.cmdline"]);
+        process::run(objcopy.arg(self.file("uki.efi")).arg(scratch.path()))?;
+        // objcopy replaces the file that the descriptor is of.
         let text = fs::read_to_string(scratch.path());
         let text = text.map_err(Error::file("reading", scratch.path()))?;
         Ok(text.trim_end_matches(['\0', '\n']).to_owned())

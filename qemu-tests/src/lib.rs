@@ -14,6 +14,7 @@ pub mod http;
 pub mod image;
 pub mod machine;
 pub mod monitor;
+pub mod observer;
 pub mod process;
 mod sys;
 mod turn;
@@ -23,6 +24,7 @@ pub use console::{Console, Line};
 pub use error::Error;
 pub use files::Files;
 pub use machine::{Builder, Disk, Machine};
+pub use turn::Turn;
 
 use std::time::Duration;
 

@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 use tempfile::TempDir;
 
+use crate::observer::{self, Observer, Process};
 use crate::turn::Turn;
 use crate::{Artifacts, Console, Error, accelerator, http, monitor::Monitor, process};
 
@@ -92,6 +93,7 @@ pub struct Builder {
     counted: bool,
     reboots: bool,
     screen: bool,
+    observed: bool,
     extra: Vec<String>,
 }
 
@@ -170,6 +172,12 @@ impl Builder {
         self
     }
 
+    /// With an observer beside PID 1, for [`Machine::ask`]. Only a direct boot has one.
+    pub fn observed(mut self) -> Self {
+        self.observed = true;
+        self
+    }
+
     /// Arguments for QEMU that have no name here.
     pub fn with<'a>(mut self, arguments: impl IntoIterator<Item = &'a str>) -> Self {
         self.extra.extend(arguments.into_iter().map(str::to_owned));
@@ -190,6 +198,10 @@ impl Builder {
             overlays.push(path);
         }
         let mut command = self.command(&artifacts, &overlays)?;
+        let questions = sockets.path().join("observer");
+        if self.observed {
+            command.args(observer::port(&questions));
+        }
         command
             .arg("-qmp")
             .arg(format!("unix:{},server=on,wait=off", socket.display()));
@@ -212,6 +224,7 @@ impl Builder {
             Error::broken(format!("{error}; QEMU said: {said}"))
         })?;
         let machine = Machine {
+            observer: Mutex::new(Observer::new(label.clone(), questions)),
             label,
             console,
             monitor: Mutex::new(monitor),
@@ -289,6 +302,17 @@ impl Builder {
             }
             Boot::Direct {
                 kernel,
+                command_line,
+                ..
+            } if self.observed => {
+                let own = artifacts.path("observer.cpio");
+                observer::write_initramfs(&own)?;
+                let command_line = format!("{command_line} {}", observer::ARGUMENTS);
+                command.arg("-kernel").arg(kernel).arg("-initrd").arg(own);
+                command.args(["-append", &command_line]);
+            }
+            Boot::Direct {
+                kernel,
                 initrd,
                 command_line,
             } => {
@@ -348,6 +372,7 @@ pub struct Machine {
     label: String,
     console: Console,
     monitor: Mutex<Monitor>,
+    observer: Mutex<Observer>,
     qemu: Mutex<Qemu>,
     overlays: Vec<PathBuf>,
     started: Instant,
@@ -371,6 +396,7 @@ impl Machine {
             counted: false,
             reboots: false,
             screen: true,
+            observed: false,
             extra: Vec::new(),
         }
     }
@@ -420,6 +446,19 @@ impl Machine {
     /// Asks a web server on the guest's port until it answers.
     pub fn http(&self, port: u16, path: &str, deadline: Duration) -> Result<http::Answer, Error> {
         http::get_within(self.port(port)?, path, deadline)
+    }
+
+    /// Asks the observer (see `src/bin/guest/observer.rs` for what it answers).
+    pub fn ask(&self, question: &str, deadline: Duration) -> Result<String, Error> {
+        let mut observer = self.observer.lock().unwrap_or_else(PoisonError::into_inner);
+        observer.ask(question, deadline)
+    }
+
+    /// Every process of the machine, as the observer sees it.
+    pub fn processes(&self, deadline: Duration) -> Result<Vec<Process>, Error> {
+        let answer = self.ask("processes", deadline)?;
+        observer::processes(&answer)
+            .ok_or_else(|| self.broken(&format!("no list of processes: {answer}")))
     }
 
     /// An error that says what was promised and not kept, and where this machine's files are.

@@ -16,13 +16,13 @@ use crate::{Error, target_directory};
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// The right to run one guest.
-pub(crate) struct Turn {
+pub struct Turn {
     _lock: Flock<File>,
 }
 
 impl Turn {
     /// Waits for a free turn.
-    pub(crate) fn take() -> Result<Self, Error> {
+    pub fn take() -> Result<Self, Error> {
         let directory = target_directory().join("qemu-tests").join(".turns");
         std::fs::create_dir_all(&directory).map_err(Error::file("creating", &directory))?;
         let turns = thread::available_parallelism().map_or(2, |cores| cores.get().max(2));

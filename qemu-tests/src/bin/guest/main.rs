@@ -7,6 +7,7 @@
 mod bare;
 mod clock;
 mod launch;
+mod observer;
 mod sys;
 
 use std::fs::OpenOptions;
@@ -38,6 +39,7 @@ fn main() -> ExitCode {
         ["time", label, program, arguments @ ..] => time(label, program, arguments),
         ["bare", root, program, arguments @ ..] => bare_run(root, program, arguments),
         ["launch", config] => launched(config),
+        ["observe"] => observer::enter(),
         ["restart"] => return sys::restart(),
         other => Err(format!("no such role: {other:?}")),
     };

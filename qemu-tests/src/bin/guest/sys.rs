@@ -65,3 +65,16 @@ pub(crate) fn pivot_here() -> nix::Result<()> {
     let done = unsafe { libc::syscall(libc::SYS_pivot_root, c".".as_ptr(), c".".as_ptr()) };
     nix::errno::Errno::result(done).map(drop)
 }
+
+/// `fork` of a process with one thread.
+pub(crate) fn fork() -> nix::Result<nix::unistd::ForkResult> {
+    // SAFETY: the guest's programs have one thread, so the child may do anything.
+    unsafe { nix::unistd::fork() }
+}
+
+/// `kill` by the bare numbers: nix knows no real-time signals.
+pub(crate) fn kill(pid: i32, signal: i32) -> nix::Result<()> {
+    // SAFETY: two integers.
+    let done = unsafe { libc::kill(pid, signal) };
+    nix::errno::Errno::result(done).map(drop)
+}
