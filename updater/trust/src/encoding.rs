@@ -61,6 +61,39 @@ pub fn from_pem(text: &str, label: &str) -> Option<Vec<u8>> {
     from_base64(body)
 }
 
+/// A PEM block with `label` around `bytes`.
+#[cfg(feature = "write")]
+#[must_use]
+pub fn to_pem(bytes: &[u8], label: &str) -> String {
+    const LINE: usize = 64;
+    let mut text = format!("-----BEGIN {label}-----\n");
+    let letters: Vec<char> = to_base64(bytes).chars().collect();
+    for line in letters.chunks(LINE) {
+        text.extend(line);
+        text.push('\n');
+    }
+    text + "-----END " + label + "-----\n"
+}
+
+/// RFC 4648, section 4.
+#[cfg(feature = "write")]
+fn to_base64(bytes: &[u8]) -> String {
+    const LETTERS: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut text = String::new();
+    for chunk in bytes.chunks(3) {
+        let bits = chunk
+            .iter()
+            .fold(0_u32, |bits, &byte| bits << 8 | u32::from(byte));
+        let bits = bits << (8 * (3 - chunk.len()));
+        for place in 0..4 {
+            let index = (bits >> (18 - 6 * place) & 63) as usize;
+            let letter = LETTERS.get(index).filter(|_| place <= chunk.len());
+            text.push(char::from(*letter.unwrap_or(&b'=')));
+        }
+    }
+    text
+}
+
 /// RFC 4648, section 4; white space is skipped.
 fn from_base64(text: &str) -> Option<Vec<u8>> {
     let mut bytes = Vec::with_capacity(text.len() / 4 * 3);

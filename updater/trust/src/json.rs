@@ -62,6 +62,18 @@ impl Map {
         }
     }
 
+    /// The member called `name`, to be changed.
+    pub fn get_mut(&mut self, name: &str) -> Option<&mut Value> {
+        let place = self.0.binary_search_by(|(key, _)| key.as_str().cmp(name));
+        let member = place.ok().and_then(|at| self.0.get_mut(at));
+        member.map(|(_, value)| value)
+    }
+
+    /// Keeps the members whose names `keep` wants.
+    pub fn retain(&mut self, keep: impl Fn(&str) -> bool) {
+        self.0.retain(|(name, _)| keep(name));
+    }
+
     /// Takes the member called `name` out.
     pub fn remove(&mut self, name: &str) -> Option<Value> {
         let place = self.0.binary_search_by(|(key, _)| key.as_str().cmp(name));

@@ -61,22 +61,22 @@ impl PublicKey {
         let public = public.filter(|public| public.len() <= KEY_TEXT);
         Ok(public
             .and_then(|public| match (kind, scheme) {
-                ("ed25519", "ed25519") => Self::usable(Scheme::Ed25519, from_hex(public)?),
-                ("ecdsa" | "ecdsa-sha2-nistp256", "ecdsa-sha2-nistp256") => Self::usable(
-                    Scheme::EcdsaP256,
-                    key_in(&from_pem(public, PEM_LABEL)?, ECDSA_P256)?,
-                ),
-                ("rsa", "rsassa-pss-sha256") => {
-                    Self::usable(Scheme::RsaPss, key_in(&from_pem(public, PEM_LABEL)?, RSA)?)
+                ("ed25519", "ed25519") => Some(Self::Usable {
+                    scheme: Scheme::Ed25519,
+                    bytes: from_hex(public)?,
+                }),
+                ("ecdsa" | "ecdsa-sha2-nistp256", "ecdsa-sha2-nistp256") => {
+                    Self::in_pem(Scheme::EcdsaP256, public)
                 }
+                ("rsa", "rsassa-pss-sha256") => Self::in_pem(Scheme::RsaPss, public),
                 _ => None,
             })
             .unwrap_or(Self::Unusable))
     }
 
-    #[allow(clippy::unnecessary_wraps)] // what the callers chain
-    fn usable(scheme: Scheme, bytes: Vec<u8>) -> Option<Self> {
-        Some(Self::Usable { scheme, bytes })
+    fn in_pem(wanted: Scheme, text: &str) -> Option<Self> {
+        let (scheme, bytes) = spki(&from_pem(text, PEM_LABEL)?)?;
+        (scheme == wanted).then_some(Self::Usable { scheme, bytes })
     }
 
     /// Whether `signature` over `message` is this key's.
@@ -95,16 +95,21 @@ impl PublicKey {
     }
 }
 
-/// The key in a SubjectPublicKeyInfo in DER whose algorithm is exactly `algorithm`.
-fn key_in(der: &[u8], algorithm: &[u8]) -> Option<Vec<u8>> {
+/// The key in a SubjectPublicKeyInfo in DER.
+pub(crate) fn spki(der: &[u8]) -> Option<(Scheme, Vec<u8>)> {
     const SEQUENCE: u8 = 0x30;
     const BIT_STRING: u8 = 0x03;
     let (info, rest) = element(der, SEQUENCE)?;
-    let (found, info) = element(info, SEQUENCE)?;
+    let (algorithm, info) = element(info, SEQUENCE)?;
     let (bits, end) = element(info, BIT_STRING)?;
     let (unused, key) = bits.split_first()?;
-    let fits = found == algorithm && rest.is_empty() && end.is_empty() && *unused == 0;
-    fits.then(|| key.to_vec())
+    let scheme = match algorithm {
+        ECDSA_P256 => Scheme::EcdsaP256,
+        RSA => Scheme::RsaPss,
+        _ => return None,
+    };
+    let whole = rest.is_empty() && end.is_empty() && *unused == 0;
+    whole.then(|| (scheme, key.to_vec()))
 }
 
 /// The content of the DER element with `tag` at the start, and what follows it.

@@ -225,3 +225,39 @@ fn number(run: &str) -> Option<&str> {
     let digits = run.starts_with(|c: char| c.is_ascii_digit());
     digits.then(|| run.trim_start_matches('0'))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_are_ordered_as_people_read_them() {
+        let ascending = [
+            "0",
+            "0.9",
+            "1",
+            "1.0.0-alpha",
+            "1.0.0-alpha.2",
+            "1.0.0-alpha.10",
+            "1.0.0-rc1",
+            "1.0.0",
+            "1.0.1",
+            "1.2",
+            "1.10",
+            "1.10.1",
+            "2",
+            "10",
+            "2026.01",
+            "2026.2",
+            "184467440737095516160",
+        ];
+        for (at, a) in ascending.iter().enumerate() {
+            for (other, b) in ascending.iter().enumerate() {
+                assert_eq!(order(a, b), at.cmp(&other), "{a} {b}");
+            }
+        }
+        for (a, b) in [("1.0", "1.00"), ("1.0+linux", "1.0+bsd"), ("", "")] {
+            assert_eq!(order(a, b), Ordering::Equal, "{a} {b}");
+        }
+    }
+}

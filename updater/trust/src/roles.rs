@@ -90,6 +90,30 @@ impl FileMeta {
             && self.hashes.as_ref().is_none_or(|hashes| hashes.fit(bytes))
     }
 
+    /// What describes `bytes`.
+    #[cfg(feature = "write")]
+    pub(crate) fn of(version: u64, bytes: &[u8]) -> Self {
+        Self {
+            version,
+            length: Some(bytes.len() as u64),
+            hashes: Some(Hashes::of(bytes)),
+        }
+    }
+
+    /// As metadata has it.
+    #[cfg(feature = "write")]
+    pub(crate) fn value(&self) -> Value {
+        let number = |number: u64| Value::Int(i64::try_from(number).unwrap_or(i64::MAX));
+        let mut map = Map::from([("version", number(self.version))]);
+        if let Some(length) = self.length {
+            map.set("length", number(length));
+        }
+        if let Some(hashes) = &self.hashes {
+            map.set("hashes", hashes.value());
+        }
+        Value::Map(map)
+    }
+
     fn read(value: &Value) -> Result<Self, Malformed> {
         let map = value.as_map().ok_or(wrong("meta", "a map of maps"))?;
         Ok(Self {

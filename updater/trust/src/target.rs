@@ -216,6 +216,31 @@ impl Hashes {
         })
     }
 
+    /// Those of `bytes`: SHA-256 only.
+    #[cfg(feature = "write")]
+    pub(crate) fn of(bytes: &[u8]) -> Self {
+        Self {
+            sha256: digest::digest(&digest::SHA256, bytes)
+                .as_ref()
+                .try_into()
+                .ok(),
+            sha512: None,
+        }
+    }
+
+    /// As metadata has them.
+    #[cfg(feature = "write")]
+    pub(crate) fn value(&self) -> Value {
+        let mut map = crate::json::Map::default();
+        if let Some(hash) = &self.sha256 {
+            map.set("sha256", Value::from(hex(hash).as_str()));
+        }
+        if let Some(hash) = &self.sha512 {
+            map.set("sha512", Value::from(hex(hash).as_str()));
+        }
+        Value::Map(map)
+    }
+
     fn any(&self) -> bool {
         self.sha256.is_some() || self.sha512.is_some()
     }

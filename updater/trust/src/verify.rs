@@ -105,17 +105,19 @@ impl Authority {
         self.keyids().any(|keyid| !newer.knows(keyid))
     }
 
-    /// How many keys have signed `message`.
-    fn count(&self, message: &[u8], signatures: &[(String, Vec<u8>)]) -> u32 {
+    /// The keys that have signed `message`.
+    fn signers(&self, message: &[u8], document: &Document) -> impl Iterator<Item = &str> {
         let signed = self.keys.iter().filter(|(keyid, key)| {
-            let signature = signatures.iter().find(|(signer, _)| signer == keyid);
+            let mut signatures = document.signatures.iter();
+            let signature = signatures.find(|(signer, _)| signer == keyid);
             signature.is_some_and(|(_, signature)| key.verifies(message, signature))
         });
-        u32::try_from(signed.count()).unwrap_or(u32::MAX)
+        signed.map(|(keyid, _)| keyid.as_str())
     }
 
     fn check(&self, role: &str, message: &[u8], document: &Document) -> Result<(), Error> {
-        let valid = self.count(message, &document.signatures);
+        let signers = self.signers(message, document).count();
+        let valid = u32::try_from(signers).unwrap_or(u32::MAX);
         if valid >= self.threshold {
             return Ok(());
         }
@@ -156,6 +158,20 @@ pub(crate) fn verify_root(
     Ok(Verified(root))
 }
 
+/// The keys of `authority` that have signed the file, for whoever collects signatures.
+#[cfg(feature = "write")]
+pub(crate) fn signers_of(
+    role: &str,
+    bytes: &[u8],
+    authority: &Authority,
+    limits: &Limits,
+) -> Result<Vec<String>, Error> {
+    let document = Document::parse(role, bytes, limits)?;
+    let message = document.message();
+    let signers = authority.signers(&message, &document);
+    Ok(signers.map(str::to_owned).collect())
+}
+
 /// A file of metadata, nothing of which is trusted yet.
 #[derive(Clone)]
 struct Document {
@@ -190,9 +206,12 @@ impl Document {
         for entry in &list {
             let text = |field| entry.as_map().and_then(|map| map.get(field)?.as_text());
             let keyid = text("keyid").ok_or(wrong("keyid", "a string"))?;
-            // A signature of an unknown kind may look like anything; it counts for nothing.
             let signature = text("sig").ok_or(wrong("sig", "a string"))?;
-            signatures.push((keyid.to_owned(), from_hex(signature).unwrap_or_default()));
+            // What is not written as a signature of ours counts for nothing. Capitals do not
+            // either: a file has one form only.
+            let plain = !signature.contains(|c: char| c.is_ascii_uppercase());
+            let signature = plain.then(|| from_hex(signature)).flatten();
+            signatures.push((keyid.to_owned(), signature.unwrap_or_default()));
         }
         signatures.sort();
         let twice = signatures.windows(2).any(|pair| match pair {
