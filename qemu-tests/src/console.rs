@@ -166,6 +166,16 @@ impl Console {
         })
     }
 
+    /// Waits until a whole line with the text stands on the console and returns it.
+    pub fn wait_for_line(&self, pattern: &str, deadline: Duration) -> Result<String, Error> {
+        let what = format!("a line with {pattern:?}");
+        self.wait(&what, deadline, pattern.contains("panic"), |state| {
+            let whole = state.text.get(..state.whole)?;
+            let line = whole.lines().find(|line| line.contains(pattern))?;
+            Some(line.to_owned())
+        })
+    }
+
     /// Waits for a line of PID 1, past or future, that fits.
     pub fn expect(
         &self,

@@ -122,12 +122,11 @@ impl Sets {
     /// Bounds what the process and its children can ever have. Needs CAP_SETPCAP, so it comes
     /// before the change of user.
     pub(crate) fn bound(&self) -> Result<(), Errno> {
-        for number in 0..64 {
-            match process::is_bounding(number) {
+        for number in (0..64).filter(|number| !self.bounding.has(*number)) {
+            match process::drop_bounding(number) {
                 // Past the last capability of this kernel.
-                Err(_) => break,
-                Ok(true) if !self.bounding.has(number) => process::drop_bounding(number)?,
-                Ok(_) => {}
+                Err(Errno(libc::EINVAL)) => break,
+                other => other?,
             }
         }
         process::keep_capabilities()

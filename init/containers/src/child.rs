@@ -13,14 +13,17 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use crate::plan::Plan;
 use crate::report::{Failure, READY, Step};
 use crate::rootfs::{self, Mask};
+use crate::sys::process::Signals;
 use crate::sys::{At, EMPTY, Errno, files, mounts, process};
 use crate::{devices, launch};
 
 /// The exit status of a child that could not be set up, should anyone look (as in sh(1): 126).
 const NOT_SET_UP: i32 = 126;
 
-/// Descriptors that were made for the child.
+/// What was made for the child, and what it has to get rid of.
 pub(crate) struct Inherited {
+    /// Signals that PID 1 ignores.
+    pub(crate) ignored_signals: Signals,
     /// One byte comes when PID 1 has done its part; the end when it could not.
     pub(crate) admission: OwnedFd,
     /// Where the report goes.
@@ -61,7 +64,7 @@ fn set_up<'a>(
     }
     process::set_umask(0);
     set_up_files(plan, inherited)?;
-    confine(plan, streams)?;
+    confine(plan, inherited, streams)?;
 
     let ready = files::write(inherited.report.as_fd(), &[READY]).map(|_| ());
     ready.map_err(failed(Step::Exec))?;
@@ -99,10 +102,14 @@ fn set_up_files<'a>(plan: &'a Plan, inherited: &Inherited) -> Result<(), Failure
 }
 
 /// Identity, privileges, streams: what the program finds when it starts.
-fn confine<'a>(plan: &'a Plan, streams: &launch::Streams<'_>) -> Result<(), Failure<'a>> {
+fn confine<'a>(
+    plan: &'a Plan,
+    inherited: &Inherited,
+    streams: &launch::Streams<'_>,
+) -> Result<(), Failure<'a>> {
     let program = &plan.process;
     connect(streams).map_err(failed(Step::Streams))?;
-    process::reset_signals().map_err(failed(Step::Signals))?;
+    process::reset_signals(inherited.ignored_signals).map_err(failed(Step::Signals))?;
     process::set_umask(program.umask);
     if program.no_new_privileges {
         process::no_new_privileges().map_err(failed(Step::NoNewPrivileges))?;
@@ -112,7 +119,10 @@ fn confine<'a>(plan: &'a Plan, streams: &launch::Streams<'_>) -> Result<(), Fail
     }
     let sets = &program.capabilities;
     sets.bound().map_err(failed(Step::Bounding))?;
-    process::become_user(program.uid, program.gid, &program.groups).map_err(failed(Step::User))?;
+    if (program.uid, program.gid, program.groups.as_slice()) != (0, 0, &[]) {
+        process::become_user(program.uid, program.gid, &program.groups)
+            .map_err(failed(Step::User))?;
+    }
     // As the container's user, who may not see what root sees.
     process::change_directory(&program.directory)
         .map_err(about(Step::Directory, &program.directory))?;

@@ -6,13 +6,14 @@
 //! waits for the child.
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::sync::OnceLock;
 
 use crate::child::{self, Inherited};
 use crate::devices;
 use crate::mounts::Source;
 use crate::plan::Plan;
 use crate::report::{self, Progress};
-use crate::sys::process::Cloned;
+use crate::sys::process::{Cloned, Signals};
 use crate::sys::{At, Errno, files, mounts as api, process};
 
 /// Something that starts containers.
@@ -75,6 +76,8 @@ impl Launch for Native {
         let (admission, admit) = pipe(0).map_err(failed)?;
         let (reports, report) = pipe(libc::O_NONBLOCK).map_err(failed)?;
         let inherited = Inherited {
+            ignored_signals: ignored_signals()
+                .map_err(|errno| failed(("asking which signals are ignored".into(), errno)))?,
             admission,
             report,
             image: plan
@@ -107,8 +110,25 @@ impl Launch for Native {
     }
 }
 
+/// The signals that this process ignores: asked once, for nothing here changes them later.
+fn ignored_signals() -> Result<Signals, Errno> {
+    static IGNORED: OnceLock<Signals> = OnceLock::new();
+    match IGNORED.get() {
+        Some(ignored) => Ok(*ignored),
+        None => process::ignored_signals().map(|asked| *IGNORED.get_or_init(|| asked)),
+    }
+}
+
 /// Makes the mounts that need the machine's privilege.
 fn prepare_mounts(plan: &Plan) -> Result<Vec<Option<OwnedFd>>, (String, Errno)> {
+    // Device nodes get exactly the permissions that they are made with.
+    let umask = process::set_umask(0);
+    let prepared = prepare_each_mount(plan);
+    process::set_umask(umask);
+    prepared
+}
+
+fn prepare_each_mount(plan: &Plan) -> Result<Vec<Option<OwnedFd>>, (String, Errno)> {
     let owner = plan.namespaces.outer_uid(0).unwrap_or(0);
     let group = plan.namespaces.outer_gid(0).unwrap_or(0);
     let prepare = |mount: &crate::mounts::Mount| {

@@ -11,7 +11,7 @@ use crate::namespaces::Namespaces;
 use crate::plan::{Refused, absolute, parents};
 use crate::spec;
 use crate::sys::mounts::{self as api, ATIME};
-use crate::sys::{At, Errno, files};
+use crate::sys::{At, Errno, files, left_for_exec};
 
 /// Most mounts of one container.
 const MOST_MOUNTS: usize = 128;
@@ -149,14 +149,24 @@ impl Mount {
         let made;
         let mount = match (&self.source, prepared) {
             (Source::New(new), _) => {
-                made = new.make(self.set)?;
+                made = left_for_exec(new.make(self.set)?);
                 made.as_fd()
             }
             (_, Some(prepared)) => prepared,
             (_, None) => return Err(Errno(libc::EBADF)),
         };
-        let on = self.open_destination(mount)?;
+        if self.in_own_dev() && make_new_directory(&self.destination)? {
+            return api::attach_at(mount, &self.destination);
+        }
+        let on = left_for_exec(self.open_destination(mount)?);
         api::attach(mount, on.as_fd())
+    }
+
+    /// Whether it is a new file system right below the container's own `/dev`, where nothing of
+    /// the image is.
+    fn in_own_dev(&self) -> bool {
+        let name = self.destination.to_bytes().strip_prefix(b"/dev/");
+        matches!(self.source, Source::New(_)) && name.is_some_and(|name| !name.contains(&b'/'))
     }
 
     /// Opens the mount point, and makes it (in a writable file system) when it is not there.
@@ -193,12 +203,18 @@ impl FileSystem {
     }
 }
 
+/// Makes a directory; false when something is there already.
+fn make_new_directory(path: &CStr) -> Result<bool, Errno> {
+    match files::mkdir(At::Cwd, path, 0o755) {
+        Ok(()) => Ok(true),
+        Err(Errno(libc::EEXIST)) => Ok(false),
+        Err(errno) => Err(errno),
+    }
+}
+
 /// Makes a directory unless it is there.
 fn make_directory(path: &CStr) -> Result<(), Errno> {
-    match files::mkdir(At::Cwd, path, 0o755) {
-        Err(Errno(libc::EEXIST)) => Ok(()),
-        other => other,
-    }
+    make_new_directory(path).map(drop)
 }
 
 fn source(

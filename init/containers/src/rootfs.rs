@@ -9,7 +9,7 @@ use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use crate::sys::mounts as api;
-use crate::sys::{At, Errno, files, process};
+use crate::sys::{At, Errno, files, left_for_exec, process};
 
 /// The root, as the specification asks for it.
 #[derive(Debug)]
@@ -105,20 +105,20 @@ impl<'a> Mask<'a> {
     /// Makes a path read as empty: `/dev/null` over a file, an empty directory over a directory.
     /// A path that is not there needs no mask.
     pub(crate) fn hide(&mut self, path: &CStr) -> Result<(), Errno> {
-        let Some(target) = open_exact(path)? else {
+        let Some(target) = open_exact(path)?.map(left_for_exec) else {
             return Ok(());
         };
         if !files::kind(target.as_fd())?.is_directory() {
-            let cover = api::copy_tree(self.null, false)?;
+            let cover = left_for_exec(api::copy_tree(self.null, false)?);
             return api::attach(cover.as_fd(), target.as_fd());
         }
         match &self.empty {
             // Before Linux 6.15 only an attached mount can be copied, so the first is attached
             // itself.
-            Some(first) => api::attach(
-                api::copy_tree(first.as_fd(), false)?.as_fd(),
-                target.as_fd(),
-            ),
+            Some(first) => {
+                let copy = left_for_exec(api::copy_tree(first.as_fd(), false)?);
+                api::attach(copy.as_fd(), target.as_fd())
+            }
             None => {
                 let first = empty_directory()?;
                 api::attach(first.as_fd(), target.as_fd())?;
@@ -141,10 +141,10 @@ fn empty_directory() -> Result<OwnedFd, Errno> {
 
 /// Makes a path and all below it read-only. A path that is not there needs nothing.
 pub(crate) fn protect(path: &CStr) -> Result<(), Errno> {
-    let Some(target) = open_exact(path)? else {
+    let Some(target) = open_exact(path)?.map(left_for_exec) else {
         return Ok(());
     };
-    let copy = api::copy_tree(target.as_fd(), true)?;
+    let copy = left_for_exec(api::copy_tree(target.as_fd(), true)?);
     api::set_attributes(copy.as_fd(), api::RDONLY, 0, true)?;
     api::attach(copy.as_fd(), target.as_fd())
 }

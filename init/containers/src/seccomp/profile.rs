@@ -12,7 +12,7 @@ use crate::capabilities::Set;
 
 /// The last system call that this list knows about (`removexattrat` of Linux 6.13); from 424 on
 /// the numbers are the same on every architecture.
-pub(super) const LAST_KNOWN: u32 = 466;
+pub(super) const LAST_KNOWN: usize = 466;
 
 /// Allowed to all, on every architecture.
 #[rustfmt::skip]
@@ -85,10 +85,19 @@ const NATIVE: &[c_long] = &[
 #[cfg(target_arch = "aarch64")]
 const NATIVE: &[c_long] = &[292];
 
-/// Address families below 46 that `socket` refuses: DECnet, Econet, ATM SVC, IrDA, PPPoX, IUCV
-/// 34, CAIF, ALG (a way into the kernel's crypto), VSOCK; every one above is refused too.
-const REFUSED_FAMILIES: &[u32] = &[12, 19, 20, 23, 25, 34, 37, 38, 40];
-const FAMILIES: u32 = 46;
+/// What becomes of `socket` by address family: refused are DECnet, Econet and ATM SVC, IrDA,
+/// WANPIPE, ISDN, CAIF and ALG (a way into the kernel's crypto), VSOCK, and all from 46 on.
+#[rustfmt::skip]
+const FAMILIES: &[(u32, Verdict)] = &[
+    (0, Verdict::Allow), (12, Verdict::REFUSED),
+    (13, Verdict::Allow), (19, Verdict::REFUSED),
+    (21, Verdict::Allow), (23, Verdict::REFUSED),
+    (24, Verdict::Allow), (25, Verdict::REFUSED),
+    (26, Verdict::Allow), (34, Verdict::REFUSED),
+    (35, Verdict::Allow), (37, Verdict::REFUSED),
+    (39, Verdict::Allow), (40, Verdict::REFUSED),
+    (41, Verdict::Allow), (46, Verdict::REFUSED),
+];
 
 /// New namespaces: what `clone` refuses without CAP_SYS_ADMIN.
 const NAMESPACE_FLAGS: u32 = 0x7e02_0000;
@@ -125,48 +134,64 @@ const WITH_CAPABILITY: &[(u32, &[c_long])] = &[
 
 const SYS_ADMIN: u32 = 21;
 
-/// The rules for a container with these capabilities, by system call number.
-pub(super) fn rules(capabilities: Set) -> Vec<(u32, Rule)> {
+/// A rule for each system call, at its number.
+pub(super) type Table = [Rule; LAST_KNOWN + 1];
+
+/// The rules for a container with these capabilities; what is not listed is refused.
+pub(super) fn rules(capabilities: Set) -> Table {
+    let mut table = [Rule::Return(Verdict::REFUSED); LAST_KNOWN + 1];
+    let mut set = |number: c_long, rule: Rule| {
+        let place = usize::try_from(number).ok();
+        if let Some(place) = place.and_then(|place| table.get_mut(place)) {
+            *place = rule;
+        }
+    };
     let allow = Rule::Return(Verdict::Allow);
-    let mut rules: Vec<(c_long, Rule)> = [COMMON, NEW, NATIVE]
-        .iter()
-        .flat_map(|list| list.iter())
-        .map(|number| (*number, allow.clone()))
-        .collect();
-    rules.push((SYS_socket, families()));
-    rules.push((SYS_personality, Rule::OneOf(PERSONALITIES)));
+    for number in [COMMON, NEW, NATIVE].into_iter().flatten() {
+        set(*number, allow);
+    }
+    set(SYS_socket, Rule::Ranges(FAMILIES));
+    set(SYS_personality, Rule::OneOf(PERSONALITIES));
     for (capability, calls) in WITH_CAPABILITY {
         if capabilities.has(*capability) {
-            rules.extend(calls.iter().map(|number| (*number, allow.clone())));
+            calls.iter().for_each(|number| set(*number, allow));
         }
     }
     if !capabilities.has(SYS_ADMIN) {
-        rules.push((SYS_clone, Rule::NoneOf(NAMESPACE_FLAGS)));
+        set(SYS_clone, Rule::NoneOf(NAMESPACE_FLAGS));
         // Its flags are behind a pointer; with ENOSYS libraries use clone.
-        rules.push((SYS_clone3, Rule::Return(Verdict::Errno(ENOSYS as u16))));
+        set(SYS_clone3, Rule::Return(Verdict::UNKNOWN));
     }
-    let mut rules: Vec<(u32, Rule)> = rules
-        .into_iter()
-        .filter_map(|(number, rule)| Some((u32::try_from(number).ok()?, rule)))
-        .collect();
-    rules.sort_by_key(|(number, _)| *number);
-    // Two capabilities may add the same call.
-    rules.dedup_by_key(|(number, _)| *number);
-    rules
+    table
 }
 
-/// `socket`'s first argument as ranges that start at a family and end before the next.
-fn families() -> Rule {
-    let mut ranges = Vec::new();
-    for family in 0..=FAMILIES {
-        let verdict = if family < FAMILIES && !REFUSED_FAMILIES.contains(&family) {
-            Verdict::Allow
-        } else {
-            Verdict::REFUSED
-        };
-        if ranges.last().is_none_or(|(_, last)| *last != verdict) {
-            ranges.push((family, verdict));
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_listed_call_has_a_place_in_the_table() {
+        let with_capabilities = WITH_CAPABILITY.iter().map(|(_, calls)| *calls);
+        for number in [COMMON, NEW, NATIVE]
+            .into_iter()
+            .chain(with_capabilities)
+            .flatten()
+        {
+            let place = usize::try_from(*number).expect("a number");
+            assert!(place <= LAST_KNOWN, "{number}");
         }
     }
-    Rule::Ranges(ranges)
+
+    #[test]
+    fn families_are_refused_as_their_list_says() {
+        let refused = [12, 19, 20, 23, 25, 34, 37, 38, 40];
+        for family in 0..60 {
+            let (_, verdict) = FAMILIES
+                .iter()
+                .rfind(|(start, _)| *start <= family)
+                .expect("the first starts at 0");
+            let wanted = refused.contains(&family) || family >= 46;
+            assert_eq!(*verdict == Verdict::REFUSED, wanted, "{family}");
+        }
+    }
 }

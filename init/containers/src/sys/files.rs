@@ -86,25 +86,19 @@ impl Kind {
     }
 }
 
-/// Makes a device node and gives it its permissions whatever the umask.
+/// Makes a device node; the umask takes from its permissions.
 pub(crate) fn device(at: At<'_>, path: &CStr, kind: Kind) -> Result<(), Errno> {
     let number = libc::makedev(kind.device.0, kind.device.1);
-    // SAFETY: path is NUL-terminated and outlives both calls.
-    unsafe {
-        done(libc::syscall(
+    // SAFETY: path is NUL-terminated and outlives the call.
+    done(unsafe {
+        libc::syscall(
             libc::SYS_mknodat,
             at.raw(),
             path.as_ptr(),
             kind.mode,
             number,
-        ))?;
-        done(libc::syscall(
-            libc::SYS_fchmodat,
-            at.raw(),
-            path.as_ptr(),
-            kind.mode & 0o7777,
-        ))
-    }
+        )
+    })
 }
 
 /// Changes the owner of a file in a directory; a link is not followed.

@@ -75,6 +75,21 @@ pub(crate) fn attach(mount: BorrowedFd<'_>, on: BorrowedFd<'_>) -> Result<(), Er
     })
 }
 
+/// Attaches a detached mount at a path, whose last part must not be a symbolic link.
+pub(crate) fn attach_at(mount: BorrowedFd<'_>, path: &CStr) -> Result<(), Errno> {
+    // SAFETY: both paths are NUL-terminated and outlive the call.
+    done(unsafe {
+        libc::syscall(
+            libc::SYS_move_mount,
+            mount.as_raw_fd(),
+            EMPTY.as_ptr(),
+            libc::AT_FDCWD,
+            path.as_ptr(),
+            MOVE_MOUNT_F_EMPTY_PATH,
+        )
+    })
+}
+
 /// Starts a new instance of a file system.
 pub(crate) fn file_system(kind: &CStr) -> Result<OwnedFd, Errno> {
     // SAFETY: the name is NUL-terminated and outlives the call.

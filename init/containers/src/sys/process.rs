@@ -142,10 +142,10 @@ pub(crate) fn become_user(uid: u32, gid: u32, groups: &[u32]) -> Result<(), Errn
     }
 }
 
-/// Sets the file mode creation mask.
-pub(crate) fn set_umask(mask: u32) {
+/// Sets the file mode creation mask; gives the former one.
+pub(crate) fn set_umask(mask: u32) -> u32 {
     // SAFETY: no pointers; cannot fail.
-    unsafe { libc::syscall(libc::SYS_umask, mask) };
+    unsafe { libc::syscall(libc::SYS_umask, mask) as u32 }
 }
 
 /// Changes the working directory.
@@ -183,12 +183,7 @@ fn prctl(option: i32, a: c_ulong, b: c_ulong) -> Result<c_long, Errno> {
     checked(unsafe { libc::syscall(libc::SYS_prctl, option, a, b, 0, 0) })
 }
 
-/// Whether the kernel knows this capability and it is in the bounding set.
-pub(crate) fn is_bounding(capability: u32) -> Result<bool, Errno> {
-    prctl(libc::PR_CAPBSET_READ, capability.into(), 0).map(|value| value == 1)
-}
-
-/// Removes a capability from the bounding set.
+/// Removes a capability from the bounding set; EINVAL when the kernel knows no such capability.
 pub(crate) fn drop_bounding(capability: u32) -> Result<(), Errno> {
     prctl(libc::PR_CAPBSET_DROP, capability.into(), 0).map(|_| ())
 }
@@ -266,38 +261,72 @@ pub(crate) fn filter_system_calls(program: &[Instruction]) -> Result<(), Errno> 
     })
 }
 
-/// Gives every signal its default action and unblocks all.
+/// Signals, one bit each: bit n is signal n + 1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Signals(u64);
+
+/// Signals there are.
+const SIGNALS: u32 = 64;
+
+/// The kernel's own structure (glibc's has another layout).
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct Action {
+    handler: usize,
+    flags: c_ulong,
+    restorer: usize,
+    mask: u64,
+}
+
+/// The signals that this process ignores.
+pub(crate) fn ignored_signals() -> Result<Signals, Errno> {
+    let mut ignored = 0;
+    for bit in 0..SIGNALS {
+        let mut action = Action {
+            handler: libc::SIG_DFL,
+            flags: 0,
+            restorer: 0,
+            mask: 0,
+        };
+        // SAFETY: the old action is written into the kernel's own structure, with its 8-byte
+        // mask; no new one is set.
+        done(unsafe {
+            libc::syscall(
+                libc::SYS_rt_sigaction,
+                bit + 1,
+                ptr::null::<Action>(),
+                &raw mut action,
+                size_of::<u64>(),
+            )
+        })?;
+        if action.handler == libc::SIG_IGN {
+            ignored |= 1_u64 << bit;
+        }
+    }
+    Ok(Signals(ignored))
+}
+
+/// Gives these signals their default action and unblocks all.
 ///
 /// clone has reset the handlers, but what is ignored (the Rust runtime ignores SIGPIPE) would
 /// stay ignored over exec.
-pub(crate) fn reset_signals() -> Result<(), Errno> {
-    const SIGNALS: i32 = 64;
-    #[repr(C)]
-    struct KernelSigaction {
-        handler: usize,
-        flags: c_ulong,
-        restorer: usize,
-        mask: u64,
-    }
-    let default = KernelSigaction {
+pub(crate) fn reset_signals(ignored: Signals) -> Result<(), Errno> {
+    let default = Action {
         handler: libc::SIG_DFL,
         flags: 0,
         restorer: 0,
         mask: 0,
     };
     let none = 0_u64;
-    for signal in 1..=SIGNALS {
-        if signal == libc::SIGKILL || signal == libc::SIGSTOP {
-            continue;
-        }
+    for bit in (0..SIGNALS).filter(|bit| ignored.0 >> bit & 1 == 1) {
         // SAFETY: the structure is the kernel's own, with its 8-byte mask; no old one is asked
         // for.
         done(unsafe {
             libc::syscall(
                 libc::SYS_rt_sigaction,
-                signal,
+                bit + 1,
                 &raw const default,
-                ptr::null_mut::<KernelSigaction>(),
+                ptr::null_mut::<Action>(),
                 size_of::<u64>(),
             )
         })?;

@@ -9,7 +9,10 @@ use berth_qemu_tests::{Builder, Console, Disk, Error, Files, Machine, guest, wit
 use serde_json::{Value, json};
 
 use crate::guest_lines;
-use crate::kernel_start::{COMMAND_LINE, MEMORY_MIB};
+use crate::kernel_start::MEMORY_MIB;
+
+/// The command line in memory: EROFS mounts a file of ramfs, not of tmpfs.
+const IN_MEMORY: &str = "console=ttyS0 quiet panic=1 rootfstype=ramfs";
 
 /// The container: on the host's network, with every default restriction, and a serial line to
 /// say on when it came.
@@ -96,7 +99,7 @@ impl Berth {
             .headless()
             .without_network()
             .memory(MEMORY_MIB)
-            .direct(self.image.kernel(), COMMAND_LINE)
+            .direct(self.image.kernel(), IN_MEMORY)
             .initrd(ramdisk))
     }
 
@@ -105,8 +108,7 @@ impl Berth {
         let machine = self.in_memory(scratch)?.start()?;
         machine
             .console()
-            .wait_for("guest: container ", within(60))?;
-        machine.console().wait_for("berth: ready", within(60))?;
+            .wait_for_line("guest: container ", within(60))?;
         let text = machine.console().text();
         let from = guest_lines::gave_way(&text)?.ticks;
         let to = guest_lines::first(&text, "container")?.ticks;
@@ -124,7 +126,7 @@ impl Berth {
             .start()?;
         machine
             .console()
-            .wait_for("guest: container ", within(60))?;
+            .wait_for_line("guest: container ", within(60))?;
         machine.console().ready(within(60))?;
         let from = first_phase_us(machine.console())? * 1000;
         let to = guest_lines::first(&machine.console().text(), "container")?.ns;

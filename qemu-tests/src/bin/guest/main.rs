@@ -17,6 +17,7 @@ use std::path::Path;
 use std::process::{Command, ExitCode};
 
 use crate::clock::Reading;
+use crate::launch::Launcher;
 
 /// The init that a measured machine goes on with.
 const NEXT_INIT: &str = "/bench/init";
@@ -38,7 +39,7 @@ fn main() -> ExitCode {
         ["say", label, path] => say(label, path, arrived),
         ["time", label, program, arguments @ ..] => time(label, program, arguments),
         ["bare", root, program, arguments @ ..] => bare_run(root, program, arguments),
-        ["launch", config] => launched(config),
+        ["launch", config, times] => launched(config, times),
         ["observe"] => observer::enter(),
         ["restart"] => return sys::restart(),
         other => Err(format!("no such role: {other:?}")),
@@ -75,11 +76,19 @@ fn say(label: &str, path: &str, arrived: Reading) -> Result<(), String> {
         .map_err(|error| format!("writing {path}: {error}"))
 }
 
-/// Starts and ends a container by Berth's runtime and says how long that took.
-fn launched(config: &str) -> Result<(), String> {
-    let before = clock::now();
-    launch::run(config)?;
-    println!("guest: launch status=0 {}", before.until(clock::now()));
+/// Starts and ends a container by Berth's runtime several times, as PID 1 does in its one
+/// process, and says how long each took.
+fn launched(config: &str, times: &str) -> Result<(), String> {
+    let times = times.parse().map_err(|_| format!("{times:?} times?"))?;
+    let description = launch::description(config)?;
+    for _ in 0_u32..times {
+        let before = clock::now();
+        let launcher = Launcher::new(&description)?;
+        println!("guest: plan status=0 {}", before.until(clock::now()));
+        let before = clock::now();
+        launcher.run()?;
+        println!("guest: launch status=0 {}", before.until(clock::now()));
+    }
     Ok(())
 }
 
