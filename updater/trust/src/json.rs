@@ -1,10 +1,14 @@
-//! JSON as signed metadata uses it: no fractions, no name twice in a map, capped in size and
-//! depth; and its canonical form, over which signatures are made.
+//! JSON as signed metadata uses it: no fractions, no name twice in a map, capped in size; and its
+//! canonical form, over which signatures are made.
 //!
-//! Read: RFC 8259, with integers of 64 bits only. Canonical form: the one of OLPC, which the TUF
-//! specification names in section 4.1: names sorted, no white space, and only `"` and `\` escaped.
+//! `serde_json` reads it, value by value, so that what must not be there ends the reading at once.
+//! Canonical form: the one of OLPC, which the TUF specification names in section 4.1: names
+//! sorted, no white space, and only `"` and `\` escaped.
 
+use std::collections::BTreeMap;
 use std::fmt::{self, Write as _};
+
+use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 
 use crate::limits::Limits;
 
@@ -27,57 +31,38 @@ pub enum Value {
 
 /// An object: its members sorted by name, no name twice.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Map(Vec<(String, Value)>);
+pub struct Map(BTreeMap<String, Value>);
 
 /// Why bytes are not JSON of this kind.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("byte {at}: {reason}")]
-pub struct JsonError {
-    /// Where, counted from 0.
-    pub at: usize,
-    /// Why.
-    pub reason: &'static str,
-}
+#[error("{0}")]
+pub struct JsonError(String);
 
 impl Map {
     /// The member called `name`.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&Value> {
-        let place = self.0.binary_search_by(|(key, _)| key.as_str().cmp(name));
-        place
-            .ok()
-            .and_then(|at| self.0.get(at))
-            .map(|(_, value)| value)
-    }
-
-    /// Sets the member called `name`.
-    pub fn set(&mut self, name: &str, value: Value) {
-        match self.0.binary_search_by(|(key, _)| key.as_str().cmp(name)) {
-            Ok(at) => {
-                if let Some(member) = self.0.get_mut(at) {
-                    member.1 = value;
-                }
-            }
-            Err(at) => self.0.insert(at, (name.to_owned(), value)),
-        }
+        self.0.get(name)
     }
 
     /// The member called `name`, to be changed.
     pub fn get_mut(&mut self, name: &str) -> Option<&mut Value> {
-        let place = self.0.binary_search_by(|(key, _)| key.as_str().cmp(name));
-        let member = place.ok().and_then(|at| self.0.get_mut(at));
-        member.map(|(_, value)| value)
+        self.0.get_mut(name)
     }
 
-    /// Keeps the members whose names `keep` wants.
-    pub fn retain(&mut self, keep: impl Fn(&str) -> bool) {
-        self.0.retain(|(name, _)| keep(name));
+    /// Sets the member called `name`.
+    pub fn set(&mut self, name: &str, value: Value) {
+        self.0.insert(name.to_owned(), value);
     }
 
     /// Takes the member called `name` out.
     pub fn remove(&mut self, name: &str) -> Option<Value> {
-        let place = self.0.binary_search_by(|(key, _)| key.as_str().cmp(name));
-        place.ok().map(|at| self.0.remove(at).1)
+        self.0.remove(name)
+    }
+
+    /// Keeps the members whose names `keep` wants.
+    pub fn retain(&mut self, keep: impl Fn(&str) -> bool) {
+        self.0.retain(|name, _| keep(name));
     }
 
     /// The members, sorted by name.
@@ -96,22 +81,11 @@ impl Map {
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
-
-    /// Sorts members as they were read; the error is a name that is there twice.
-    fn sorted(mut members: Vec<(String, Value)>) -> Option<Self> {
-        members.sort_by(|a, b| a.0.cmp(&b.0));
-        members.shrink_to_fit();
-        let twice = members.windows(2).any(|pair| match pair {
-            [a, b] => a.0 == b.0,
-            _ => false,
-        });
-        (!twice).then_some(Self(members))
-    }
 }
 
 impl IntoIterator for Map {
     type Item = (String, Value);
-    type IntoIter = std::vec::IntoIter<Self::Item>;
+    type IntoIter = std::collections::btree_map::IntoIter<String, Value>;
 
     fn into_iter(self) -> Self::IntoIter {
         self.0.into_iter()
@@ -139,24 +113,18 @@ impl Value {
     ///
     /// # Errors
     ///
-    /// When `bytes` are not such JSON, or exceed the caps on values and depth.
+    /// When `bytes` are not such JSON, hold more values than the cap, or lie more than 127 deep in
+    /// one another, where `serde_json` gives up.
     pub fn parse(bytes: &[u8], limits: &Limits) -> Result<Self, JsonError> {
-        let text = std::str::from_utf8(bytes).map_err(|error| JsonError {
-            at: error.valid_up_to(),
-            reason: "not UTF-8",
-        })?;
-        let mut reader = Reader {
-            text,
-            at: 0,
-            values_left: limits.values,
+        let mut reader = serde_json::Deserializer::from_slice(bytes);
+        let mut values_left = limits.values;
+        let value = Reader {
+            values_left: &mut values_left,
         };
-        reader.skip_space();
-        let value = reader.value(limits.depth)?;
-        reader.skip_space();
-        match reader.peek() {
-            None => Ok(value),
-            Some(_) => Err(reader.wrong("something follows the value")),
-        }
+        value
+            .deserialize(&mut reader)
+            .and_then(|value| reader.end().map(|()| value))
+            .map_err(|error| JsonError(error.to_string()))
     }
 
     /// The text, when it is a string.
@@ -303,209 +271,78 @@ fn push(out: &mut String, what: fmt::Arguments<'_>) {
     let _ = out.write_fmt(what);
 }
 
+/// Reads the next value.
 struct Reader<'a> {
-    text: &'a str,
-    at: usize,
-    values_left: usize,
+    values_left: &'a mut usize,
 }
 
-impl<'a> Reader<'a> {
-    fn wrong(&self, reason: &'static str) -> JsonError {
-        JsonError {
-            at: self.at,
-            reason,
+impl Reader<'_> {
+    fn next(&mut self) -> Reader<'_> {
+        Reader {
+            values_left: self.values_left,
         }
     }
+}
 
-    fn peek(&self) -> Option<u8> {
-        self.text.as_bytes().get(self.at).copied()
+impl<'de> DeserializeSeed<'de> for Reader<'_> {
+    type Value = Value;
+
+    fn deserialize<D: Deserializer<'de>>(self, source: D) -> Result<Value, D::Error> {
+        match self.values_left.checked_sub(1) {
+            Some(left) => *self.values_left = left,
+            None => return Err(D::Error::custom("too many values")),
+        }
+        source.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Reader<'_> {
+    type Value = Value;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("JSON whose numbers are integers of 64 bits")
     }
 
-    fn take(&mut self, wanted: u8) -> bool {
-        let found = self.peek() == Some(wanted);
-        self.at += usize::from(found);
-        found
+    fn visit_unit<E>(self) -> Result<Value, E> {
+        Ok(Value::Null)
     }
 
-    fn skip_space(&mut self) {
-        while matches!(self.peek(), Some(b' ' | b'\t' | b'\n' | b'\r')) {
-            self.at += 1;
-        }
+    fn visit_bool<E>(self, value: bool) -> Result<Value, E> {
+        Ok(Value::Bool(value))
     }
 
-    fn value(&mut self, depth_left: usize) -> Result<Value, JsonError> {
-        self.values_left = self
-            .values_left
-            .checked_sub(1)
-            .ok_or_else(|| self.wrong("too many values"))?;
-        match self.peek() {
-            Some(b'{') => self.map(depth_left),
-            Some(b'[') => self.list(depth_left),
-            Some(b'"') => self.string().map(Value::Text),
-            Some(b'-' | b'0'..=b'9') => self.number(),
-            Some(b't') => self.word("true", Value::Bool(true)),
-            Some(b'f') => self.word("false", Value::Bool(false)),
-            Some(b'n') => self.word("null", Value::Null),
-            Some(_) => Err(self.wrong("expected a value")),
-            None => Err(self.wrong("it ends before a value")),
-        }
-    }
-
-    fn word(&mut self, word: &str, value: Value) -> Result<Value, JsonError> {
-        if self.rest().starts_with(word) {
-            self.at += word.len();
-            Ok(value)
-        } else {
-            Err(self.wrong("expected a value"))
-        }
-    }
-
-    fn rest(&self) -> &'a str {
-        self.text.get(self.at..).unwrap_or_default()
-    }
-
-    fn deeper(&self, depth_left: usize) -> Result<usize, JsonError> {
-        depth_left
-            .checked_sub(1)
-            .ok_or_else(|| self.wrong("values lie too deep in one another"))
-    }
-
-    fn list(&mut self, depth_left: usize) -> Result<Value, JsonError> {
-        let depth_left = self.deeper(depth_left)?;
-        self.at += 1;
-        let mut list = Vec::new();
-        self.skip_space();
-        if self.take(b']') {
-            return Ok(Value::List(list));
-        }
-        loop {
-            self.skip_space();
-            list.push(self.value(depth_left)?);
-            self.skip_space();
-            if self.take(b']') {
-                list.shrink_to_fit();
-                return Ok(Value::List(list));
-            }
-            if !self.take(b',') {
-                return Err(self.wrong("expected ',' or ']'"));
-            }
-        }
-    }
-
-    fn map(&mut self, depth_left: usize) -> Result<Value, JsonError> {
-        let depth_left = self.deeper(depth_left)?;
-        self.at += 1;
-        let mut members = Vec::new();
-        self.skip_space();
-        if self.take(b'}') {
-            return Ok(Value::Map(Map::default()));
-        }
-        loop {
-            self.skip_space();
-            if self.peek() != Some(b'"') {
-                return Err(self.wrong("expected a name"));
-            }
-            let name = self.string()?;
-            self.skip_space();
-            if !self.take(b':') {
-                return Err(self.wrong("expected ':'"));
-            }
-            self.skip_space();
-            members.push((name, self.value(depth_left)?));
-            self.skip_space();
-            if self.take(b'}') {
-                let map = Map::sorted(members);
-                return map
-                    .map(Value::Map)
-                    .ok_or_else(|| self.wrong("a name is there twice"));
-            }
-            if !self.take(b',') {
-                return Err(self.wrong("expected ',' or '}'"));
-            }
-        }
-    }
-
-    fn number(&mut self) -> Result<Value, JsonError> {
-        let rest = self.rest();
-        let end = rest
-            .find(|c: char| !matches!(c, '0'..='9' | '-' | '+' | '.' | 'e' | 'E'))
-            .unwrap_or(rest.len());
-        let text = rest.get(..end).unwrap_or_default();
-        let digits = text.strip_prefix('-').unwrap_or(text);
-        if !digits.bytes().all(|digit| digit.is_ascii_digit()) {
-            return Err(self.wrong("only numbers without fraction and exponent are allowed"));
-        }
-        if digits.is_empty() || (digits.len() > 1 && digits.starts_with('0')) {
-            return Err(self.wrong("not a number"));
-        }
-        let number = text
-            .parse()
-            .map_err(|_| self.wrong("the number does not fit 64 bits"))?;
-        self.at += end;
+    fn visit_i64<E>(self, number: i64) -> Result<Value, E> {
         Ok(Value::Int(number))
     }
 
-    fn string(&mut self) -> Result<String, JsonError> {
-        self.at += 1;
-        let mut string = String::new();
-        loop {
-            let rest = self.rest();
-            let end = rest
-                .find(|c: char| c == '"' || c == '\\' || c < ' ')
-                .ok_or_else(|| self.wrong("a string does not end"))?;
-            string.push_str(rest.get(..end).unwrap_or_default());
-            self.at += end;
-            if self.take(b'"') {
-                string.shrink_to_fit();
-                return Ok(string);
-            }
-            if !self.take(b'\\') {
-                return Err(self.wrong("a control character in a string"));
-            }
-            string.push(self.escaped()?);
+    fn visit_u64<E: serde::de::Error>(self, number: u64) -> Result<Value, E> {
+        let number = i64::try_from(number);
+        number
+            .map(Value::Int)
+            .map_err(|_| E::custom("a number does not fit 64 bits with a sign"))
+    }
+
+    fn visit_str<E>(self, text: &str) -> Result<Value, E> {
+        Ok(Value::from(text))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(mut self, mut source: A) -> Result<Value, A::Error> {
+        let mut list = Vec::new();
+        while let Some(value) = source.next_element_seed(self.next())? {
+            list.push(value);
         }
+        Ok(Value::List(list))
     }
 
-    fn escaped(&mut self) -> Result<char, JsonError> {
-        let kind = self.peek();
-        self.at += 1;
-        Ok(match kind {
-            Some(b'"') => '"',
-            Some(b'\\') => '\\',
-            Some(b'/') => '/',
-            Some(b'b') => '\u{8}',
-            Some(b'f') => '\u{c}',
-            Some(b'n') => '\n',
-            Some(b'r') => '\r',
-            Some(b't') => '\t',
-            Some(b'u') => {
-                let first = self.four_digits()?;
-                let code = if (0xd800..0xdc00).contains(&first) {
-                    if !(self.take(b'\\') && self.take(b'u')) {
-                        return Err(self.wrong("half a surrogate pair"));
-                    }
-                    let second = self.four_digits()?;
-                    if !(0xdc00..0xe000).contains(&second) {
-                        return Err(self.wrong("half a surrogate pair"));
-                    }
-                    0x10000 + ((first - 0xd800) << 10) + (second - 0xdc00)
-                } else {
-                    first
-                };
-                char::from_u32(code).ok_or_else(|| self.wrong("half a surrogate pair"))?
+    fn visit_map<A: MapAccess<'de>>(mut self, mut source: A) -> Result<Value, A::Error> {
+        let mut map = BTreeMap::new();
+        while let Some(name) = source.next_key::<String>()? {
+            let value = source.next_value_seed(self.next())?;
+            if map.insert(name, value).is_some() {
+                return Err(A::Error::custom("a name is there twice"));
             }
-            _ => return Err(self.wrong("an unknown escape in a string")),
-        })
-    }
-
-    fn four_digits(&mut self) -> Result<u32, JsonError> {
-        let digits = self.text.get(self.at..self.at.saturating_add(4));
-        let code = digits
-            .filter(|digits| digits.bytes().all(|digit| digit.is_ascii_hexdigit()))
-            .and_then(|digits| u32::from_str_radix(digits, 16).ok())
-            .ok_or_else(|| self.wrong("expected four hexadecimal digits"))?;
-        self.at += 4;
-        Ok(code)
+        }
+        Ok(Value::Map(Map(map)))
     }
 }
 
@@ -589,15 +426,14 @@ mod tests {
     #[test]
     fn depth_and_number_of_values_are_capped() {
         let limits = Limits {
-            depth: 3,
             values: 5,
             ..Limits::default()
         };
         let parse = |text: &str| Value::parse(text.as_bytes(), &limits);
-        assert!(parse("[[[1]]]").is_ok());
-        assert!(parse("[[[[]]]]").is_err());
         assert!(parse("[1,2,3,4]").is_ok());
         assert!(parse("[1,2,3,4,5]").is_err());
+        assert!(parse("{\"a\":[1,2],\"b\":3}").is_ok());
+        assert!(parse("{\"a\":[1,2],\"b\":[3]}").is_err());
         let deep = "[".repeat(1_000_000);
         assert!(Value::parse(deep.as_bytes(), &Limits::default()).is_err());
     }

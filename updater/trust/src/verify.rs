@@ -106,17 +106,16 @@ impl Authority {
     }
 
     /// The keys that have signed `message`.
-    fn signers(&self, message: &[u8], document: &Document) -> impl Iterator<Item = &str> {
+    fn signers(&self, message: &[u8], signatures: &Signatures) -> impl Iterator<Item = &str> {
         let signed = self.keys.iter().filter(|(keyid, key)| {
-            let mut signatures = document.signatures.iter();
-            let signature = signatures.find(|(signer, _)| signer == keyid);
+            let signature = signatures.iter().find(|(signer, _)| signer == keyid);
             signature.is_some_and(|(_, signature)| key.verifies(message, signature))
         });
         signed.map(|(keyid, _)| keyid.as_str())
     }
 
-    fn check(&self, role: &str, message: &[u8], document: &Document) -> Result<(), Error> {
-        let signers = self.signers(message, document).count();
+    fn check(&self, role: &str, message: &[u8], signatures: &Signatures) -> Result<(), Error> {
+        let signers = self.signers(message, signatures).count();
         let valid = u32::try_from(signers).unwrap_or(u32::MAX);
         if valid >= self.threshold {
             return Ok(());
@@ -137,8 +136,8 @@ pub(crate) fn verify<T: Metadata>(
     limits: &Limits,
 ) -> Result<Verified<T>, Error> {
     let document = Document::parse(role, bytes, limits)?;
-    authority.check(role, &document.message(), &document)?;
-    document.read(role).map(Verified)
+    authority.check(role, &document.message(), &document.signatures)?;
+    read(role, document.signed).map(Verified)
 }
 
 /// Reads a root: one that the `previous` root signed and that signed itself (5.3.4). Without a
@@ -151,10 +150,13 @@ pub(crate) fn verify_root(
     let document = Document::parse(Root::TYPE, bytes, limits)?;
     let message = document.message();
     if let Some(previous) = previous {
-        previous.root.check(Root::TYPE, &message, &document)?;
+        previous
+            .root
+            .check(Root::TYPE, &message, &document.signatures)?;
     }
-    let root: Root = document.clone().read(Root::TYPE)?;
-    root.root.check(Root::TYPE, &message, &document)?;
+    let root: Root = read(Root::TYPE, document.signed)?;
+    root.root
+        .check(Root::TYPE, &message, &document.signatures)?;
     Ok(Verified(root))
 }
 
@@ -168,12 +170,14 @@ pub(crate) fn signers_of(
 ) -> Result<Vec<String>, Error> {
     let document = Document::parse(role, bytes, limits)?;
     let message = document.message();
-    let signers = authority.signers(&message, &document);
+    let signers = authority.signers(&message, &document.signatures);
     Ok(signers.map(str::to_owned).collect())
 }
 
+/// The key's identifier and the bytes of each signature.
+type Signatures = [(String, Vec<u8>)];
+
 /// A file of metadata, nothing of which is trusted yet.
-#[derive(Clone)]
 struct Document {
     signatures: Vec<(String, Vec<u8>)>,
     signed: Value,
@@ -231,20 +235,18 @@ impl Document {
     fn message(&self) -> Vec<u8> {
         self.signed.canonical()
     }
+}
 
-    fn read<T: Metadata>(self, role: &str) -> Result<T, Error> {
-        let Value::Map(signed) = self.signed else {
-            return Err(Error::Malformed {
-                role: role.to_owned(),
-                source: Malformed {
-                    field: "signed",
-                    expected: "a map",
-                },
-            });
-        };
-        T::read(signed).map_err(|source| Error::Malformed {
-            role: role.to_owned(),
-            source,
-        })
-    }
+fn read<T: Metadata>(role: &str, signed: Value) -> Result<T, Error> {
+    let signed = match signed {
+        Value::Map(signed) => T::read(signed),
+        _ => Err(Malformed {
+            field: "signed",
+            expected: "a map",
+        }),
+    };
+    signed.map_err(|source| Error::Malformed {
+        role: role.to_owned(),
+        source,
+    })
 }
