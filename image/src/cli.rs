@@ -34,6 +34,8 @@ pub(crate) enum Command {
     Run(Run),
     /// Show where the bytes of a build went, and what is privileged
     Inspect(Inspect),
+    /// Publish a build: a directory of files that machines update from, for any web server
+    Publish(Publish),
     /// Build the kernel, or find it in the cache
     Kernel(Kernel),
 }
@@ -130,6 +132,31 @@ pub(crate) struct Inspect {
     /// Draw the bytes as a treemap (SVG)
     #[arg(long, value_name = "FILE")]
     pub(crate) svg: Option<PathBuf>,
+    /// Answer in JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Publish {
+    /// The results of a build
+    pub(crate) build: PathBuf,
+    /// The directory that the web server serves; made when it is missing
+    pub(crate) directory: PathBuf,
+    /// The directory with the keys, as `berth keys` makes it
+    #[arg(long, value_name = "DIR", default_value = "keys")]
+    pub(crate) keys: PathBuf,
+    /// From how many earlier versions there are deltas
+    #[arg(long, value_name = "N", default_value_t = berth::publish::DEFAULT_DELTAS)]
+    pub(crate) deltas: usize,
+    /// Who takes it when: PERCENT of all machines, each AFTER a time, like 1%,10%@24h,100%@72h
+    #[arg(long, value_name = "WAVES", default_value = "100%",
+          value_parser = berth::publish::parse_waves)]
+    pub(crate) waves: berth::publish::Waves,
+    /// How long machines may believe that nothing newer was published; sign again before that
+    #[arg(long, value_name = "DAYS", default_value_t = 30,
+          value_parser = clap::value_parser!(u32).range(1..=3650))]
+    pub(crate) good_for: u32,
     /// Answer in JSON
     #[arg(long)]
     pub(crate) json: bool,

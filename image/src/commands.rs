@@ -9,7 +9,7 @@ use berth::build::{self, Sources};
 use berth::config::{self, Config};
 use berth::manifest::{FILE_NAME, Manifest};
 use berth::run::{Boot, Options};
-use berth::{inspect, treemap};
+use berth::{inspect, publish, treemap};
 use berth_disk::pending;
 use berth_kernel_config as kernel_config;
 
@@ -138,6 +138,41 @@ pub(crate) fn inspect(arguments: &cli::Inspect) -> Result<(), Failure> {
     } else {
         print(&inspect::table(&manifest))
     }
+}
+
+/// `berth publish`.
+pub(crate) fn publish(arguments: &cli::Publish) -> Result<(), Failure> {
+    const DAY: u64 = 24 * 3600;
+    let good_for = u64::from(arguments.good_for) * DAY;
+    let request = publish::Request {
+        build: arguments.build.clone(),
+        directory: arguments.directory.clone(),
+        keys: arguments.keys.clone(),
+        deltas: arguments.deltas,
+        rollout: arguments.waves.starting(publish::now()),
+        // What names the files must outlive what is signed again more often.
+        good_for_s: [good_for.max(365 * DAY), good_for, good_for],
+    };
+    let progress = build::Progress::default();
+    let published = publish::publish(&request, &progress);
+    progress.end();
+    let published = published?;
+    let release = &published.release;
+    if arguments.json {
+        let text = release.text().map_err(publish::PublishError::from)?;
+        return print(&String::from_utf8_lossy(&text));
+    }
+    eprintln!(
+        "berth: {} {} is published in {} (metadata version {})",
+        release.product,
+        release.version,
+        arguments.directory.display(),
+        published.metadata_version
+    );
+    for line in publish::costs(release) {
+        eprintln!("berth:   {line}");
+    }
+    Ok(())
 }
 
 /// `berth kernel`.

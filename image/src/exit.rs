@@ -9,6 +9,7 @@ use berth::build::{self, BuildError};
 use berth::config::{ConfigError, Mistakes};
 use berth::inspect::InspectError;
 use berth::lock::LockError;
+use berth::publish::PublishError;
 use berth::run;
 use berth_kernel_config::Error as KernelError;
 
@@ -122,6 +123,16 @@ impl From<BuildError> for Failure {
                 Self::new(kind, other)
             }
         }
+    }
+}
+
+impl From<PublishError> for Failure {
+    fn from(error: PublishError) -> Self {
+        let kind = match &error {
+            PublishError::Write { .. } => Kind::Output,
+            _ => Kind::Input,
+        };
+        Self::new(kind, error)
     }
 }
 

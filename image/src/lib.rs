@@ -10,6 +10,7 @@ pub mod config;
 pub mod inspect;
 pub mod lock;
 pub mod manifest;
+pub mod publish;
 pub mod resolve;
 pub mod run;
 mod signals;

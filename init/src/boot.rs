@@ -35,6 +35,7 @@ pub(crate) const PHASES: &[Phase] = &[
     phase("saved-time", Apart(clock::raise_to_saved_time),         10_000, Degrade),
     phase("names",      Here(Pid1::set_hostname),                     500, Degrade),
     phase("stateful",   Here(Pid1::start_stateful_containers),      2_000, Degrade),
+    phase("updates",    Here(Pid1::start_updates),                   1_000, Degrade),
     phase("relax",      Here(|_| grace_periods::relax()),              100, Degrade),
 ];
 
@@ -61,7 +62,7 @@ mod tests {
         let order: Vec<_> = PHASES.iter().map(|phase| phase.name).collect();
         let expected = "mounts kernel-log expedite machine clock watchdog cgroups hostname \
             sysctls loopback containers handover logs network buttons first-boot state volumes identity entropy \
-            saved-time names stateful relax";
+            saved-time names stateful updates relax";
         assert_eq!(order, expected.split_whitespace().collect::<Vec<_>>());
     }
 

@@ -54,6 +54,11 @@ pub(crate) fn page(status: &Status) -> String {
             container.name, container.state
         );
     }
+    if let Some(update) = &status.update
+        && !update.sentence.is_empty()
+    {
+        let _ = writeln!(page, "  update     {}", update.sentence);
+    }
     if let Some(trouble) = &status.trouble {
         let _ = writeln!(page, "  trouble    {trouble}");
     }

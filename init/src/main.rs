@@ -44,6 +44,7 @@ mod status;
 #[allow(unsafe_code)] // the one module that may
 mod sys;
 mod sysctls;
+mod updates;
 mod volumes;
 mod watchdog;
 
@@ -56,6 +57,8 @@ use phase::Run;
 const PHASE_ROLE: &str = "phase";
 /// The network agent.
 const NETWORK_ROLE: &str = "network";
+/// The updater.
+const UPDATE_ROLE: &str = "update";
 /// What keeps the containers' output: `/init log NAME:BYTES…`.
 const LOG_ROLE: &str = "log";
 /// The closing of the state on the way down.
@@ -67,6 +70,7 @@ fn main() -> ExitCode {
     match arguments.as_slice() {
         [PHASE_ROLE, name] => role(|| phase_apart(name)),
         [NETWORK_ROLE] => role(network::run_agent),
+        [UPDATE_ROLE] => role(updates::run_updater),
         [LOG_ROLE, logs @ ..] => role(|| container_logs::run(logs)),
         [CLOSE_ROLE] => role(shutdown::close_state),
         _ if std::process::id() == 1 => pid1::run(),

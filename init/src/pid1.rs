@@ -26,6 +26,7 @@ use crate::shutdown::{Ending, Shutdown, Step};
 use crate::signals::{Request, Signals};
 use crate::status::Book;
 use crate::sys::{self, Ended, How};
+use crate::updates::{self, Updater};
 use crate::watchdog::{self, FEED_EVERY_US};
 use crate::{clock, hostname, last_resort, machine, ram_root, shutdown};
 
@@ -45,6 +46,7 @@ pub(crate) struct Pid1 {
     network: NetworkAgent,
     /// The log role.
     logs: Agent,
+    updater: Updater,
     state_is_open: bool,
     /// The machine has had an address.
     addressed: bool,
@@ -82,6 +84,7 @@ impl Pid1 {
             apart: None,
             network: NetworkAgent::default(),
             logs: Agent::default(),
+            updater: Updater::default(),
             state_is_open: false,
             addressed: false,
             buttons: Vec::new(),
@@ -102,6 +105,7 @@ impl Pid1 {
         });
         wake_us = wake_us.min(self.serve_containers());
         wake_us = wake_us.min(self.restart_agents());
+        wake_us = wake_us.min(self.watch_trial());
         wake_us = wake_us.min(self.book.publish(&self.machine, now_us()));
         self.sleep_until(wake_us);
         self.serve_descriptors();
@@ -128,6 +132,13 @@ impl Pid1 {
             self.logs.ended(now_us());
             if self.shutdown.is_none() {
                 self.trouble("log : the log role ended and is started again");
+            }
+        }
+        if self.updater.agent.is(ended.pid) {
+            self.read_updater_records();
+            self.updater.agent.ended(now_us());
+            if self.shutdown.is_none() {
+                self.trouble("update : the updater ended and is started again");
             }
         }
         if let Some(containers) = &mut self.containers {
@@ -228,8 +239,10 @@ impl Pid1 {
             end_us,
             result: outcome,
         });
-        if phase.name == "state" {
-            self.state_is_open = outcome == PhaseResult::Ok;
+        match phase.name {
+            "state" => self.state_is_open = outcome == PhaseResult::Ok,
+            "first-boot" => self.updater.bound_trial(&self.machine),
+            _ => {}
         }
         if verdict == Verdict::Fatal {
             let why = result.err().map(|why| why.to_string()).unwrap_or_default();
@@ -314,6 +327,21 @@ impl Pid1 {
         Ok(())
     }
 
+    /// Starts the updater of a machine that has one: it finishes a trial and looks for newer
+    /// versions.
+    pub(crate) fn start_updates(&mut self) -> Result<(), Failure> {
+        if self.machine.update.is_none() {
+            return Ok(());
+        }
+        if !self.state_is_open {
+            return Err(Failure::new(
+                "the state is not mounted, so there is no place to remember an update: none is \
+                 looked for",
+            ));
+        }
+        self.updater.start()
+    }
+
     pub(crate) fn open_power_buttons(&mut self) -> Result<(), Failure> {
         self.buttons = PowerButton::open_all();
         Ok(())
@@ -349,7 +377,10 @@ impl Pid1 {
         };
         let done = match shutdown.step {
             Step::Containers => self.containers.as_ref().is_none_or(|all| all.stopped),
-            Step::Roles => self.apart.is_none() && !self.network.agent.runs() && !self.logs.runs(),
+            Step::Roles => {
+                let agents = [&self.network.agent, &self.logs, &self.updater.agent];
+                self.apart.is_none() && !agents.iter().any(|agent| agent.runs())
+            }
             Step::Rest => !sys::has_children(),
             Step::State => self.closing.is_none(),
             Step::Off => false,
@@ -377,6 +408,7 @@ impl Pid1 {
                 }
                 self.network.agent.stop();
                 self.logs.stop();
+                self.updater.agent.stop();
             }
             Step::Rest => {
                 // Every process but PID 1; ESRCH when there is none.
@@ -435,7 +467,13 @@ impl Pid1 {
         {
             self.trouble(&format!("log : {why}"));
         }
-        let times = [self.network.agent.restart_us(), self.logs.restart_us()];
+        if due(&self.updater.agent)
+            && let Err(why) = self.updater.start()
+        {
+            self.trouble(&format!("update : {why}"));
+        }
+        let agents = [&self.network.agent, &self.logs, &self.updater.agent];
+        let times = agents.map(Agent::restart_us);
         times.into_iter().flatten().min().unwrap_or(u64::MAX)
     }
 
@@ -487,6 +525,36 @@ impl Pid1 {
         }
     }
 
+    fn read_updater_records(&mut self) {
+        while let Some(news) = self.updater.next_record() {
+            let (record, restart) = match news {
+                updates::News::Show(record) => (record, false),
+                updates::News::Restart(record) => (record, true),
+            };
+            let line = format!("{record}");
+            self.log.line(updates::urgency(&record), &line);
+            if restart {
+                self.begin_shutdown(Ending::Restart);
+            }
+        }
+        if self.machine.update.is_some() {
+            self.book.updates(self.updater.status());
+        }
+    }
+
+    /// Restarts the machine when a version on trial was not kept in its time; gives the time of
+    /// the next look.
+    fn watch_trial(&mut self) -> u64 {
+        if self.shutdown.is_none() && self.updater.trial_is_over(now_us()) {
+            self.trouble(
+                "update : the version on trial was not kept in its time; the machine restarts \
+                 into the one before",
+            );
+            self.begin_shutdown(Ending::Restart);
+        }
+        self.updater.trial_ends_us()
+    }
+
     fn trouble(&mut self, line: &str) {
         self.log.line(Urgency::Error, line);
         self.book.trouble(line.to_owned());
@@ -502,6 +570,8 @@ impl Pid1 {
                 .output()
                 .map(|fd| PollFd::new(fd, PollFlags::POLLIN)),
         );
+        let updater = self.updater.agent.output();
+        polled.extend(updater.map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
         let reports = self.containers.iter().flat_map(Containers::reports);
         polled.extend(reports.map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
         // Rounded up: waking a little late is waking once.
@@ -515,6 +585,7 @@ impl Pid1 {
 
     fn serve_descriptors(&mut self) {
         self.read_network_records();
+        self.read_updater_records();
         while let Some(request) = self.signals.next() {
             if let Request::End(ending) = request {
                 self.begin_shutdown(ending);

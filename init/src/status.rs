@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 
 use berth_provision::Machine;
 use berth_provision::status::{
-    ContainerStatus, Memory, NetworkStatus, PhaseStatus, STATUS_PATH, Slot, Status,
+    ContainerStatus, Memory, NetworkStatus, PhaseStatus, STATUS_PATH, Slot, Status, UpdateStatus,
 };
 
 use crate::console;
@@ -63,6 +63,14 @@ impl Book {
     pub(crate) fn networks(&mut self, networks: Vec<NetworkStatus>) {
         self.status.networks = networks;
         self.changed = true;
+    }
+
+    /// The updater may have news.
+    pub(crate) fn updates(&mut self, update: UpdateStatus) {
+        if self.status.update.as_ref() != Some(&update) {
+            self.status.update = Some(update);
+            self.changed = true;
+        }
     }
 
     /// The last thing that went wrong.

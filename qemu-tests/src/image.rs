@@ -34,6 +34,8 @@ pub fn berth() -> Result<PathBuf, Error> {
 pub struct Recipe {
     toml: String,
     images: Vec<(String, Files, Value)>,
+    files: Vec<(String, Vec<u8>)>,
+    init: Option<PathBuf>,
 }
 
 impl Recipe {
@@ -50,7 +52,28 @@ impl Recipe {
         Self {
             toml,
             images: Vec::new(),
+            files: Vec::new(),
+            init: None,
         }
+    }
+
+    /// Another version than "1".
+    pub fn version(mut self, version: &str) -> Self {
+        let line = format!("version = \"{version}\"\n");
+        self.toml = self.toml.replacen("version = \"1\"\n", &line, 1);
+        self
+    }
+
+    /// A file beside the configuration.
+    pub fn file(mut self, name: &str, bytes: impl Into<Vec<u8>>) -> Self {
+        self.files.push((name.to_owned(), bytes.into()));
+        self
+    }
+
+    /// Another PID 1 than ours.
+    pub fn init(mut self, program: &Path) -> Self {
+        self.init = Some(program.to_owned());
+        self
     }
 
     /// An image for containers: its files, and `config` of its OCI configuration.
@@ -70,6 +93,10 @@ impl Recipe {
         fs::create_dir_all(directory).map_err(Error::file("creating", directory))?;
         for (name, files, config) in &self.images {
             files.write_oci_layout(&directory.join(name), name, config)?;
+        }
+        for (name, bytes) in &self.files {
+            let path = directory.join(name);
+            fs::write(&path, bytes).map_err(Error::file("writing", &path))?;
         }
         let path = directory.join("berth.toml");
         fs::write(&path, &self.toml).map_err(Error::file("writing", &path))?;
@@ -97,17 +124,37 @@ impl Recipe {
             let index = scratch.join(name).join("index.json");
             key.update(fs::read(&index).map_err(Error::file("reading", &index))?);
         }
+        for (name, bytes) in &self.files {
+            key.update(name);
+            key.update(Sha256::digest(bytes));
+        }
+        let init = self.init.as_ref();
+        let init = init.map(|path| fs::read(path).map_err(Error::file("reading", path)));
+        let init = init.transpose()?;
+        key.update(init.as_deref().unwrap_or_default());
         let built = images.join(&hex(&key.finalize())[..32]);
         if !built.exists() {
             let out = scratch.join("out");
             let mut build = Command::new(&berth);
             build.arg("build").arg(&config).arg("--out").arg(&out);
+            if let Some(init) = init {
+                build.env("BERTH_ASSETS", assets_with(&scratch, &init)?);
+            }
             process::run(&mut build)?;
             fs::rename(&out, &built).map_err(Error::file("keeping", &built))?;
         }
         remove(&scratch)?;
         Ok(Image { directory: built })
     }
+}
+
+/// A directory with another PID 1; everything else is what the command carries in itself.
+fn assets_with(scratch: &Path, init: &[u8]) -> Result<PathBuf, Error> {
+    let assets = scratch.join("assets");
+    fs::create_dir(&assets).map_err(Error::file("creating", &assets))?;
+    let path = assets.join("init");
+    fs::write(&path, init).map_err(Error::file("writing", &path))?;
+    Ok(assets)
 }
 
 /// The demo: what `berth build` makes without a configuration.

@@ -14,8 +14,10 @@ pub mod http;
 pub mod image;
 pub mod machine;
 pub mod monitor;
+pub mod nginx;
 pub mod observer;
 pub mod process;
+pub mod published;
 mod sys;
 mod turn;
 

@@ -1,7 +1,8 @@
 //! A machine: what it is made of ([`Builder`]) and what can be done to it while it runs
 //! ([`Machine`]).
 //!
-//! Disks are never written: each gets an overlay of its own. Guest ports are forwarded from free
+//! Disks are never written: each gets an overlay of its own, which lasts as long as the machine
+//! unless a test keeps it (with the firmware's variables) for the next start. Guest ports are forwarded from free
 //! ports that the operating system picks. QEMU is ended when the machine is dropped, and by the
 //! kernel when the test process ends in any other way.
 
@@ -47,8 +48,8 @@ const CLOSING: Duration = Duration::from_secs(5);
 enum Boot {
     /// SeaBIOS.
     Bios,
-    /// OVMF with variables of its own.
-    Uefi,
+    /// OVMF with variables of its own, or with those in a file, which is made when it is missing.
+    Uefi { variables: Option<PathBuf> },
     /// QEMU loads the kernel.
     Direct {
         kernel: PathBuf,
@@ -62,6 +63,7 @@ enum Boot {
 pub struct Disk {
     image: PathBuf,
     size: Option<u64>,
+    kept: Option<PathBuf>,
 }
 
 impl Disk {
@@ -70,7 +72,14 @@ impl Disk {
         Self {
             image: image.into(),
             size: None,
+            kept: None,
         }
+    }
+
+    /// With what machines before this one wrote on it: the overlay is at `path` and stays there.
+    pub fn kept_at(mut self, path: impl Into<PathBuf>) -> Self {
+        self.kept = Some(path.into());
+        self
     }
 
     /// The same image on a larger disk.
@@ -100,7 +109,16 @@ pub struct Builder {
 impl Builder {
     /// Started by OVMF.
     pub fn uefi(mut self) -> Self {
-        self.boot = Boot::Uefi;
+        self.boot = Boot::Uefi { variables: None };
+        self
+    }
+
+    /// Started by OVMF with the variables that machines before this one left in the file at
+    /// `path`. Without the file the firmware knows nothing, as on a copied disk.
+    pub fn uefi_with(mut self, path: impl Into<PathBuf>) -> Self {
+        self.boot = Boot::Uefi {
+            variables: Some(path.into()),
+        };
         self
     }
 
@@ -193,8 +211,11 @@ impl Builder {
         let label = format!("{} ({})", self.name, artifacts.directory().display());
         let mut overlays = Vec::new();
         for (number, disk) in self.disks.iter().enumerate() {
-            let path = artifacts.path(&format!("disk{number}.qcow2"));
-            overlay(disk, &path)?;
+            let own = artifacts.path(&format!("disk{number}.qcow2"));
+            let path = disk.kept.clone().unwrap_or(own);
+            if disk.kept.is_none() || !path.exists() {
+                overlay(disk, &path)?;
+            }
             overlays.push(path);
         }
         let mut command = self.command(&artifacts, &overlays)?;
@@ -288,10 +309,12 @@ impl Builder {
     fn boot_arguments(&self, command: &mut Command, artifacts: &Artifacts) -> Result<(), Error> {
         match &self.boot {
             Boot::Bios => {}
-            Boot::Uefi => {
+            Boot::Uefi { variables: kept } => {
                 let (code, variables) = firmware()?;
-                let own = artifacts.path("variables.fd");
-                std::fs::copy(variables, &own).map_err(Error::file("copying", variables))?;
+                let own = kept.clone().unwrap_or(artifacts.path("variables.fd"));
+                if kept.is_none() || !own.exists() {
+                    std::fs::copy(variables, &own).map_err(Error::file("copying", variables))?;
+                }
                 for (path, readonly) in [(Path::new(code), "on"), (own.as_path(), "off")] {
                     let flash = format!(
                         "if=pflash,format=raw,readonly={readonly},file={}",

@@ -19,7 +19,7 @@ struct Line {
 
 impl Progress {
     /// Something new begins.
-    pub(super) fn step(&self, what: &str) {
+    pub(crate) fn step(&self, what: &str) {
         let mut line = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let mut error = std::io::stderr().lock();
         // A reader that went away is no reason to stop.
@@ -40,7 +40,7 @@ impl Progress {
     }
 
     /// What is printed next starts on a line of its own.
-    pub(super) fn end(&self) {
+    pub fn end(&self) {
         let mut line = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if std::mem::take(&mut line.open) {
             let mut error = std::io::stderr().lock();

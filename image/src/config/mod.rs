@@ -28,6 +28,7 @@ pub(crate) use mounts::DEFAULT_TMPFS_BYTES;
 pub use mounts::{MountConfig, MountSource};
 pub(crate) use nearest::nearest;
 pub use table::Located;
+pub(crate) use units::duration_ms;
 pub use units::write_size;
 pub use update::UpdateSection;
 

@@ -394,7 +394,7 @@ trust = "keys/root.json"
 ca = "ca.pem"
 proxy = "http://proxy.example:3128"
 rate = "2M"
-commit = {{ healthy = ["web"], within = "3m" }}
+commit = {{ healthy = ["web"], for = "20s", within = "3m" }}
 "#
     );
     let config = parse("berth.toml", &text).expect("a correct file");
@@ -407,7 +407,7 @@ commit = {{ healthy = ["web"], within = "3m" }}
     assert_eq!(update.every_ms, 900_000);
     assert_eq!(update.wave, Some(1));
     assert_eq!(update.healthy, Some(vec!["web".to_owned()]));
-    assert_eq!(update.within_ms, 180_000);
+    assert_eq!((update.hold_ms, update.within_ms), (20_000, 180_000));
     assert_eq!(update.proxy.as_deref(), Some("proxy.example:3128"));
     assert_eq!(update.rate, Some(2 << 20));
     assert!(update.ca);
@@ -431,7 +431,7 @@ fn every_mistake_of_an_update_section_has_its_place() {
         ("11:9", "proxy: expected http://HOST:PORT"),
         ("12:8", "rate: expected at least \"16K\""),
         ("13:23", "healthy: there is no [container.db]"),
-        ("13:39", "within: expected more time than none"),
+        ("13:30", "within: a new version needs more time"),
         (
             "14:1",
             "unknown key \"trusts\" in [update]; did you mean \"trust\"?",

@@ -4,7 +4,7 @@
 ///
 /// # Errors
 /// A clause that says what was expected.
-pub(super) fn duration_ms(text: &str) -> Result<u64, String> {
+pub(crate) fn duration_ms(text: &str) -> Result<u64, String> {
     let wrong =
         || format!("expected a duration like \"500ms\", \"10s\", \"3m\" or \"2h\", found {text:?}");
     let (digits, unit) = split_digits(text);

@@ -9,6 +9,8 @@ use super::units::{duration_ms, size_bytes};
 const DEFAULT_EVERY_MS: u64 = 3_600_000;
 /// A million machines that look more often than this are no static file server's work.
 const LEAST_EVERY_MS: u64 = 10_000;
+/// How long a new version must be healthy when the file does not say.
+const DEFAULT_HOLD_MS: u64 = 10_000;
 /// How long a new version has to become healthy when the file does not say.
 const DEFAULT_WITHIN_MS: u64 = 300_000;
 /// Slower than this nobody wants an update, and the updater takes the server for stuck.
@@ -48,7 +50,7 @@ pub(super) fn read(top: &mut Table<'_>, containers: &[&str]) -> Option<UpdateSec
     let rate = table.parse("rate", |text| {
         at_least(size_bytes(text)?, LEAST_RATE, "16K")
     });
-    let (healthy, within_ms) = commit(&mut table, containers);
+    let commit = commit(&mut table, containers);
 
     let misread = policy.is_none() && table.key_span("policy").is_some();
     let policy = policy.map_or(UpdatePolicy::Stage, |policy| policy.value);
@@ -86,8 +88,9 @@ pub(super) fn read(top: &mut Table<'_>, containers: &[&str]) -> Option<UpdateSec
             window: window.map(|window| window.value),
             every_ms: every.map_or(DEFAULT_EVERY_MS, |every| every.value),
             wave: wave.and_then(|wave| u32::try_from(wave.value).ok()),
-            healthy,
-            within_ms,
+            healthy: commit.healthy,
+            hold_ms: commit.hold_ms,
+            within_ms: commit.within_ms,
             proxy: proxy.map(|proxy| proxy.value),
             ca: ca.is_some(),
             rate: rate.map(|rate| rate.value),
@@ -97,9 +100,21 @@ pub(super) fn read(top: &mut Table<'_>, containers: &[&str]) -> Option<UpdateSec
     })
 }
 
-fn commit(table: &mut Table<'_>, containers: &[&str]) -> (Option<Vec<String>>, u64) {
+/// When a new version is kept.
+struct Commit {
+    healthy: Option<Vec<String>>,
+    hold_ms: u64,
+    within_ms: u64,
+}
+
+fn commit(table: &mut Table<'_>, containers: &[&str]) -> Commit {
+    let mut rule = Commit {
+        healthy: None,
+        hold_ms: DEFAULT_HOLD_MS,
+        within_ms: DEFAULT_WITHIN_MS,
+    };
     let Some(mut commit) = table.table("commit") else {
-        return (None, DEFAULT_WITHIN_MS);
+        return rule;
     };
     let healthy = commit.list("healthy", "a list of containers, like [\"web\"]", |value| {
         let name = string(value)?;
@@ -110,15 +125,22 @@ fn commit(table: &mut Table<'_>, containers: &[&str]) -> (Option<Vec<String>>, u
             )),
         }
     });
-    let within = commit.parse("within", |text| match duration_ms(text)? {
-        0 => Err("expected more time than none".to_owned()),
-        within => Ok(within),
-    });
+    rule.healthy = healthy.map(|names| names.into_iter().map(|name| name.value).collect());
+    if let Some(hold) = commit.parse("for", duration_ms) {
+        rule.hold_ms = hold.value;
+    }
+    if let Some(within) = commit.parse("within", duration_ms) {
+        rule.within_ms = within.value;
+    }
+    if rule.within_ms <= rule.hold_ms {
+        let at = commit.key_span("within").or(commit.key_span("for"));
+        commit.wrong(
+            &at.unwrap_or_default(),
+            "within: a new version needs more time than it must be healthy for",
+        );
+    }
     commit.finish();
-    (
-        healthy.map(|names| names.into_iter().map(|name| name.value).collect()),
-        within.map_or(DEFAULT_WITHIN_MS, |within| within.value),
-    )
+    rule
 }
 
 fn at_least(number: u64, least: u64, least_text: &str) -> Result<u64, String> {

@@ -44,6 +44,9 @@ pub struct Status {
     pub memory: Memory,
     /// Containers in the order of the file.
     pub containers: Vec<ContainerStatus>,
+    /// How updates stand, on a machine that has them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub update: Option<UpdateStatus>,
     /// The last thing that went wrong, as a sentence.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trouble: Option<String>,
@@ -115,6 +118,36 @@ pub struct NetworkStatus {
     /// Next hop of the default route.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gateway: Option<String>,
+}
+
+/// How updates stand.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct UpdateStatus {
+    /// `off`, `current`, `waiting`, `staging`, `staged`, `trying`, `committed`, `rejected`,
+    /// `trouble`; empty until the updater has said something.
+    pub state: String,
+    /// The version that it is about.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
+    /// The same as a sentence.
+    pub sentence: String,
+    /// When the server last answered, seconds since 1970.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub checked: Option<u64>,
+    /// Versions that failed and are not tried again.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub rejected: Vec<RejectedVersion>,
+}
+
+/// A version that failed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RejectedVersion {
+    /// Its name.
+    pub version: String,
+    /// Why.
+    pub reason: String,
 }
 
 /// Memory, in bytes.

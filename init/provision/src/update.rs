@@ -28,6 +28,8 @@ pub struct Update {
     /// with a health check, and when there is none, every container.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub healthy: Option<Vec<String>>,
+    /// How long all of it must have been so without a break, milliseconds.
+    pub hold_ms: u64,
     /// How long a new version has for that, milliseconds.
     pub within_ms: u64,
     /// The proxy that requests go through, `HOST:PORT`.

@@ -11,11 +11,13 @@ mod client;
 mod head;
 mod names;
 mod pace;
+mod tls;
 mod url;
 
 pub use answer::Answer;
-pub use client::{Client, Settings, Tls};
+pub use client::{Client, Connection, Settings, Tls};
 pub use names::{NameError, Resolver};
+pub use tls::Authorities;
 pub use url::{Url, UrlError};
 
 use std::io;

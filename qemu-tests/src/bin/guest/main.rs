@@ -58,6 +58,11 @@ fn main() -> ExitCode {
 ///
 /// What saying takes is said too: by a second reading, after the first was written.
 fn first_process(arrived: Reading) -> ExitCode {
+    match std::fs::read("/init").unwrap_or_default() {
+        own if own.ends_with(b"init=exit") => return ExitCode::FAILURE,
+        own if own.ends_with(b"init=hang") => hang(),
+        _ => {}
+    }
     println!("guest: pid1 {arrived}");
     if Path::new(NEXT_INIT).exists() {
         println!("guest: pid1 {}", clock::now());
@@ -65,6 +70,15 @@ fn first_process(arrived: Reading) -> ExitCode {
         println!("guest: error : starting {NEXT_INIT}: {error}");
     }
     sys::restart()
+}
+
+/// Opens the watchdog, as an init does, and never feeds it.
+fn hang() -> ! {
+    let watchdog = OpenOptions::new().write(true).open("/dev/watchdog");
+    println!("guest: hanging watchdog={}", watchdog.is_ok());
+    loop {
+        std::thread::park();
+    }
 }
 
 /// Says something to a device.

@@ -1,0 +1,79 @@
+//! Why nothing was published.
+
+use std::io;
+use std::path::PathBuf;
+
+use berth_release::ReleaseError;
+use berth_trust::write::WriteError;
+
+use crate::inspect::InspectError;
+
+/// Why nothing was published.
+#[derive(Debug, thiserror::Error)]
+pub enum PublishError {
+    /// There is no build.
+    #[error(transparent)]
+    Inspect(#[from] InspectError),
+    /// The directory is not what a build leaves.
+    #[error("this is not a build that can be published: {0}")]
+    NotABuild(String),
+    /// A file cannot be read.
+    #[error("cannot read {}: {source}", path.display())]
+    Read {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// A file cannot be written.
+    #[error("cannot write {}: {source}", path.display())]
+    Write {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The keys are not there, or are not keys.
+    #[error("{}: {reason}", path.display())]
+    Key {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        reason: String,
+    },
+    /// The metadata cannot be signed.
+    #[error(transparent)]
+    Sign(#[from] WriteError),
+    /// A document is damaged.
+    #[error("{}: {source}", path.display())]
+    Document {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        source: ReleaseError,
+    },
+    /// The document contradicts itself.
+    #[error(transparent)]
+    Release(#[from] ReleaseError),
+    /// A version that was published with other content.
+    #[error(
+        "version {0} was published already with other content: machines that have it would never \
+         take this one; raise version in [image]"
+    )]
+    SameVersion(String),
+    /// There is no delta.
+    #[error("cannot make a delta: {0}")]
+    Delta(#[from] berth_delta::encode::Error),
+}
+
+impl PublishError {
+    pub(crate) fn read(path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
+        let path = path.into();
+        move |source| Self::Read { path, source }
+    }
+
+    pub(crate) fn write(path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
+        let path = path.into();
+        move |source| Self::Write { path, source }
+    }
+}

@@ -1,0 +1,124 @@
+//! A build's two parts as files named by their content, and the patches between them.
+
+use std::fs::File;
+use std::io::{Read, Write};
+use std::path::Path;
+
+use berth_disk::fat::Fat;
+use berth_release::{CHUNK, Hash, Part, Patch};
+use berth_slots::verity::BLOCK;
+use sha2::{Digest, Sha256};
+
+use super::{PublishError, write_new};
+use crate::build::{ROOT_NAME, UKI_NAME};
+
+/// A part and its bytes.
+pub(super) struct PartFile {
+    bytes: Vec<u8>,
+    sha256: Hash,
+    chunks: Vec<Hash>,
+}
+
+impl PartFile {
+    fn of(bytes: Vec<u8>, directory: &Path) -> Result<Self, PublishError> {
+        let part = Self {
+            sha256: hash_of(&bytes),
+            chunks: bytes.chunks(CHUNK as usize).map(hash_of).collect(),
+            bytes,
+        };
+        let path = directory.join(part.published(None).path());
+        write_new(&path, &part.bytes)?;
+        Ok(part)
+    }
+
+    /// As the document describes it.
+    pub(super) fn published(&self, packed: Option<Patch>) -> Part {
+        Part {
+            bytes: self.bytes.len() as u64,
+            sha256: self.sha256,
+            chunks: self.chunks.clone(),
+            packed,
+        }
+    }
+}
+
+/// SHA-256 of bytes in memory.
+pub(super) fn hash_of(bytes: &[u8]) -> Hash {
+    Hash(Sha256::digest(bytes).into())
+}
+
+/// The boot partition's file system, made again around the UKI of a build.
+pub(super) fn boot(
+    build: &Path,
+    root_hash: &Hash,
+    directory: &Path,
+) -> Result<PartFile, PublishError> {
+    let path = build.join(UKI_NAME);
+    let uki = std::fs::read(&path).map_err(PublishError::read(&path))?;
+    let [a, b, c, d, ..] = root_hash.0;
+    let fat = Fat::new(uki.len() as u64, u32::from_be_bytes([a, b, c, d]))
+        .map_err(|why| PublishError::NotABuild(why.to_string()))?;
+    let mut bytes = Vec::new();
+    fat.write(&mut bytes, |file| file.write_all(&uki))
+        .map_err(PublishError::read(&path))?;
+    PartFile::of(bytes, directory)
+}
+
+/// The root's file system, without the hash tree that machines make themselves.
+pub(super) fn root(
+    build: &Path,
+    command_line: &str,
+    directory: &Path,
+) -> Result<PartFile, PublishError> {
+    let path = build.join(ROOT_NAME);
+    let blocks = data_blocks(command_line)
+        .ok_or_else(|| PublishError::NotABuild("its command line has no verified root".into()))?;
+    let length = blocks.saturating_mul(BLOCK as u64);
+    let mut bytes = Vec::new();
+    let read = File::open(&path).and_then(|file| file.take(length).read_to_end(&mut bytes));
+    read.map_err(PublishError::read(&path))?;
+    if bytes.len() as u64 != length {
+        let reason = format!("{} is shorter than its command line says", path.display());
+        return Err(PublishError::NotABuild(reason));
+    }
+    PartFile::of(bytes, directory)
+}
+
+/// Blocks of data in the table of `dm-mod.create=`: `START SECTORS verity VERSION DATA HASH
+/// DATA-BLOCK-SIZE HASH-BLOCK-SIZE BLOCKS …`.
+fn data_blocks(command_line: &str) -> Option<u64> {
+    let (_, table) = command_line.split_once(" verity ")?;
+    table.split(' ').nth(5)?.parse().ok()
+}
+
+/// A patch from a published part, or from nothing, in the directory.
+pub(super) fn delta(
+    old: Option<&Part>,
+    new: &PartFile,
+    directory: &Path,
+) -> Result<Patch, PublishError> {
+    let old = match old {
+        None => Vec::new(),
+        Some(part) => {
+            let path = directory.join(part.path());
+            let bytes = std::fs::read(&path).map_err(PublishError::read(&path))?;
+            if hash_of(&bytes) != part.sha256 {
+                let reason = format!("{} is damaged", path.display());
+                return Err(PublishError::NotABuild(reason));
+            }
+            bytes
+        }
+    };
+    let bytes = berth_delta::encode::create(&old, &new.bytes)?;
+    let limits = berth_delta::Limits::default();
+    let prefix = bytes.get(..berth_delta::Prefix::BYTES).unwrap_or(&bytes);
+    let prefix = berth_delta::Prefix::parse(prefix, &limits)
+        .map_err(|why| PublishError::NotABuild(format!("the delta cannot be read: {why}")))?;
+    let patch = Patch {
+        bytes: bytes.len() as u64,
+        sha256: hash_of(&bytes),
+        head_sha256: Hash(prefix.head_hash.0),
+    };
+    write_new(&directory.join(patch.path()), &bytes)?;
+    Ok(patch)
+}

@@ -1,0 +1,139 @@
+//! The keys of a publication and the metadata that is signed with them.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use berth_disk::pending;
+use berth_release::{METADATA, Release};
+use berth_trust::json::Map;
+use berth_trust::write::{Expiries, Plan, Repository, RolePlan, Signers, SigningKey, TargetFile};
+use berth_trust::{Time, release};
+
+use super::{PublishError, now};
+
+/// Where the keys of a publication are, below the directory that `berth keys` made.
+const ONLINE: &str = "online";
+/// The end of every root file's name.
+const ROOT: &str = "root.json";
+
+/// The keys that sign each publication, and the root files that name them.
+pub struct Keys {
+    targets: SigningKey,
+    snapshot: SigningKey,
+    timestamp: SigningKey,
+    roots: Vec<(String, Vec<u8>)>,
+}
+
+impl Keys {
+    /// Reads a directory as `berth keys` makes it.
+    ///
+    /// # Errors
+    /// When a key or the first root file is missing, or is none.
+    pub fn read(directory: &Path) -> Result<Self, PublishError> {
+        let key = |role: &str| {
+            let path = directory.join(ONLINE).join(format!("{role}.pem"));
+            let failed = |reason: String| PublishError::Key {
+                path: path.clone(),
+                reason,
+            };
+            let text = fs::read_to_string(&path).map_err(|why| failed(why.to_string()))?;
+            SigningKey::from_pem(&text).map_err(|why| failed(why.to_string()))
+        };
+        let mut roots = Vec::new();
+        for version in 1.. {
+            let name = format!("{version}.{ROOT}");
+            let path = directory.join(&name);
+            match fs::read(&path) {
+                Ok(bytes) => roots.push((name, bytes)),
+                Err(why) if why.kind() == std::io::ErrorKind::NotFound && version > 1 => break,
+                Err(why) => {
+                    return Err(PublishError::Key {
+                        path,
+                        reason: why.to_string(),
+                    });
+                }
+            }
+        }
+        Ok(Self {
+            targets: key("targets")?,
+            snapshot: key("snapshot")?,
+            timestamp: key("timestamp")?,
+            roots,
+        })
+    }
+}
+
+/// What the metadata itself says about a version, for machines that judge before they fetch.
+pub(super) fn custom(release: &Release) -> Map {
+    release::Release {
+        product: release.product.clone(),
+        profile: release.profile.clone(),
+        architecture: release.architecture.clone(),
+        version: release.version.clone(),
+        security_version: release.security_version,
+    }
+    .custom()
+}
+
+/// Adds a target to what is published, and writes the metadata so that machines see the old state
+/// or the new; gives the new state's version.
+pub(super) fn sign(
+    directory: &Path,
+    keys: &Keys,
+    target: TargetFile,
+    good_for_s: [u64; 3],
+) -> Result<u64, PublishError> {
+    let metadata = directory.join(METADATA);
+    let write = |name: &str, bytes: &[u8]| {
+        let path: PathBuf = metadata.join(name);
+        pending::write_file(&path, bytes).map_err(PublishError::write(&path))
+    };
+    for (name, bytes) in &keys.roots {
+        if !metadata.join(name).is_file() {
+            write(name, bytes)?;
+        }
+    }
+    let repository = Repository::open(&mut |name| match fs::read(metadata.join(name)) {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(why) if why.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(why) => Err(why.to_string()),
+    })?;
+    let mut targets: Vec<TargetFile> = repository
+        .targets()
+        .filter(|old| old.path() != target.path)
+        .filter_map(|old| {
+            Some(TargetFile {
+                path: old.path().to_owned(),
+                length: old.length(),
+                sha256: old.sha256()?,
+                custom: old.custom().and_then(|custom| custom.as_map().cloned()),
+            })
+        })
+        .collect();
+    targets.push(target);
+    let plan = Plan {
+        targets: Some(RolePlan {
+            targets,
+            delegations: Vec::new(),
+        }),
+        delegated: Vec::new(),
+    };
+    let signers = Signers {
+        targets: vec![&keys.targets],
+        snapshot: vec![&keys.snapshot],
+        timestamp: vec![&keys.timestamp],
+    };
+    let now = i64::try_from(now()).unwrap_or(i64::MAX);
+    let [targets_s, snapshot_s, timestamp_s] =
+        good_for_s.map(|seconds| Time(now.saturating_add_unsigned(seconds)));
+    let expiries = Expiries {
+        targets: targets_s,
+        snapshot: snapshot_s,
+        timestamp: timestamp_s,
+    };
+    let files = repository.publish(&plan, &signers, expiries, Time(now))?;
+    for file in &files {
+        write(&file.name, &file.bytes)?;
+    }
+    Ok(repository.version() + 1)
+}

@@ -1,0 +1,21 @@
+//! The updater's role: it looks for a newer version, puts it into the other slot, has it tried
+//! once, and keeps it or goes back.
+//!
+//! `metadata` finds out which version is offered and that it is genuine, `decide` what to do
+//! about it, `transfer` fills the slot, `trial` judges a version that is being tried, and [`run`]
+//! puts them together. What is written to slots, table and boot variables is `berth_slots`'
+//! alone. PID 1 hears of all this by [`report::Record`]s only, and never sees a byte of what came
+//! from the network.
+
+mod decide;
+mod gate;
+mod metadata;
+pub mod report;
+mod role;
+mod server;
+mod transfer;
+mod trial;
+
+pub use metadata::{Identity, Offer};
+pub use role::{Places, Setup, run};
+pub use server::{Directory, Server, Web};
