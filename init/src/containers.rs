@@ -135,6 +135,11 @@ impl Containers {
             .filter_map(|unit| unit.child.as_ref()?.reports())
     }
 
+    /// Whether anything was started.
+    pub(crate) fn have_processes(&self) -> bool {
+        self.units.iter().any(|unit| unit.child.is_some())
+    }
+
     /// Whether a start is under way.
     pub(crate) fn is_setting_up(&self) -> bool {
         self.reports().next().is_some()

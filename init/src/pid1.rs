@@ -30,6 +30,11 @@ use crate::updates::{self, Updater};
 use crate::watchdog::{self, FEED_EVERY_US};
 use crate::{clock, hostname, last_resort, machine, ram_root, shutdown};
 
+/// How long the first containers have the processors to themselves once they run: enough for a
+/// program's first instructions, which on one processor would otherwise wait for all that PID 1
+/// does next.
+const HEAD_START_US: u64 = 2_000;
+
 /// PID 1 and all that it holds.
 pub(crate) struct Pid1 {
     pub(crate) log: KernelLog,
@@ -41,6 +46,8 @@ pub(crate) struct Pid1 {
     boot: Sequence,
     /// When the phase that only waits started.
     waiting_since_us: Option<u64>,
+    /// Until when PID 1 leaves the processors to the first containers.
+    head_start_until_us: Option<u64>,
     /// The phase that runs in a process of its own, and when it started.
     apart: Option<(Role, u64)>,
     network: NetworkAgent,
@@ -81,6 +88,7 @@ impl Pid1 {
             signals,
             boot: Sequence::new(),
             waiting_since_us: None,
+            head_start_until_us: None,
             apart: None,
             network: NetworkAgent::default(),
             logs: Agent::default(),
@@ -155,7 +163,9 @@ impl Pid1 {
             self.look_at_waiting_phase();
             match self.boot.next(PHASES, now_us()) {
                 Next::Start(index) => self.start_phase(index),
-                Next::WaitUntil(time_us) => return time_us,
+                Next::WaitUntil(time_us) => {
+                    return time_us.min(self.head_start_until_us.unwrap_or(u64::MAX));
+                }
                 Next::Overdue => self.phase_overdue(),
                 Next::Done => return u64::MAX,
             }
@@ -201,6 +211,7 @@ impl Pid1 {
 
     fn phase_overdue(&mut self) {
         if let Some(start_us) = self.waiting_since_us.take() {
+            self.head_start_until_us = None;
             self.phase_ended(start_us, Ok(()));
         } else if let Some((role, _)) = &self.apart {
             role.kill();
@@ -293,13 +304,25 @@ impl Pid1 {
         Ok(())
     }
 
-    /// The first containers are past their set-up, or failed in it: only then does anything else
-    /// compete with them for the processors.
+    /// The first containers are past their set-up, or failed in it, and those that run have had a
+    /// moment: only then does anything else compete with them for the processors.
     pub(crate) fn first_containers_are_set_up(&mut self) -> bool {
         self.serve_containers();
-        self.containers
-            .as_ref()
-            .is_none_or(|all| !all.is_setting_up())
+        let Some(containers) = self.containers.as_ref().filter(|all| all.have_processes()) else {
+            return true;
+        };
+        if containers.is_setting_up() {
+            return false;
+        }
+        let now = now_us();
+        let until_us = *self
+            .head_start_until_us
+            .get_or_insert(now.saturating_add(HEAD_START_US));
+        let over = now >= until_us;
+        if over {
+            self.head_start_until_us = None;
+        }
+        over
     }
 
     /// Starts what keeps the containers' output; their pipes have kept it until now.

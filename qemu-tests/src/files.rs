@@ -102,8 +102,7 @@ impl Files {
         Ok(())
     }
 
-    fn tar(&self) -> std::io::Result<Vec<u8>> {
-        let mut archive = tar::Builder::new(Vec::new());
+    fn tar<W: Write>(&self, archive: &mut tar::Builder<W>) -> io::Result<()> {
         for (name, content) in &self.entries {
             let mut header = tar::Header::new_gnu();
             header.set_uid(0);
@@ -131,7 +130,7 @@ impl Files {
             }
             archive.append_data(&mut header, name, bytes)?;
         }
-        archive.into_inner()
+        Ok(())
     }
 
     /// Writes the tree as an OCI image layout directory (image-spec, image-layout) whose only
@@ -142,62 +141,137 @@ impl Files {
         name: &str,
         config: &Value,
     ) -> Result<(), Error> {
-        let failed = |path: &Path| Error::file("writing", path.to_owned());
-        let blobs = directory.join("blobs/sha256");
-        std::fs::create_dir_all(&blobs).map_err(failed(&blobs))?;
-        let put = |bytes: &[u8]| -> Result<String, Error> {
-            let digest = hex(&Sha256::digest(bytes));
-            let path = blobs.join(&digest);
-            std::fs::write(&path, bytes).map_err(failed(&path))?;
-            Ok(format!("sha256:{digest}"))
-        };
-        let layer = self.tar().map_err(failed(directory))?;
-        let layer_digest = put(&layer)?;
-        let config = json!({
-            "architecture": "amd64",
-            "os": "linux",
-            "config": config,
-            "rootfs": { "type": "layers", "diff_ids": [layer_digest] },
-        })
-        .to_string();
-        let manifest = json!({
-            "schemaVersion": 2,
-            "mediaType": "application/vnd.oci.image.manifest.v1+json",
-            "config": {
-                "mediaType": "application/vnd.oci.image.config.v1+json",
-                "digest": put(config.as_bytes())?,
-                "size": config.len(),
-            },
-            "layers": [{
-                "mediaType": "application/vnd.oci.image.layer.v1.tar",
-                "digest": layer_digest,
-                "size": layer.len(),
-            }],
-        })
-        .to_string();
-        let index = json!({
-            "schemaVersion": 2,
-            "manifests": [{
-                "mediaType": "application/vnd.oci.image.manifest.v1+json",
-                "digest": put(manifest.as_bytes())?,
-                "size": manifest.len(),
-                "platform": { "architecture": "amd64", "os": "linux" },
-                "annotations": {
-                    "org.opencontainers.image.ref.name": "latest",
-                    "io.containerd.image.name": name,
-                },
-            }],
-        });
-        let top = [
-            ("index.json", index.to_string()),
-            ("oci-layout", r#"{"imageLayoutVersion":"1.0.0"}"#.to_owned()),
-        ];
-        for (file, text) in top {
-            let path = directory.join(file);
-            std::fs::write(&path, text).map_err(failed(&path))?;
-        }
-        Ok(())
+        let layer = Layer::write(directory, |archive| self.tar(archive))?;
+        write_layout(directory, name, config, &[layer])
     }
+}
+
+/// A layer that lies in an image layout.
+#[derive(Clone, Debug)]
+pub struct Layer {
+    digest: String,
+    bytes: u64,
+}
+
+impl Layer {
+    /// Writes an uncompressed layer, which `fill` puts entries into, among the layout's blobs.
+    pub fn write(
+        directory: &Path,
+        fill: impl FnOnce(&mut tar::Builder<Hashing>) -> io::Result<()>,
+    ) -> Result<Self, Error> {
+        let blobs = blobs(directory)?;
+        let path = blobs.join("new");
+        let file = std::fs::File::create(&path).map_err(Error::file("creating", &path))?;
+        let mut archive = tar::Builder::new(Hashing {
+            file: io::BufWriter::new(file),
+            hash: Sha256::new(),
+            bytes: 0,
+        });
+        let written = fill(&mut archive)
+            .and_then(|()| archive.into_inner())
+            .and_then(|mut done| done.file.flush().map(|()| done));
+        let Hashing { hash, bytes, .. } = written.map_err(Error::file("writing", &path))?;
+        let name = hex(&hash.finalize());
+        std::fs::rename(&path, blobs.join(&name)).map_err(Error::file("keeping", &path))?;
+        Ok(Self {
+            digest: format!("sha256:{name}"),
+            bytes,
+        })
+    }
+}
+
+/// Where a layer's bytes go: into a file, hashed on the way.
+pub struct Hashing {
+    file: io::BufWriter<std::fs::File>,
+    hash: Sha256,
+    bytes: u64,
+}
+
+impl Write for Hashing {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let count = self.file.write(bytes)?;
+        self.hash.update(&bytes[..count]);
+        self.bytes += count as u64;
+        Ok(count)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}
+
+fn blobs(directory: &Path) -> Result<PathBuf, Error> {
+    let blobs = directory.join("blobs/sha256");
+    std::fs::create_dir_all(&blobs).map_err(Error::file("creating", &blobs))?;
+    Ok(blobs)
+}
+
+/// Writes an OCI image layout (image-spec, image-layout) around layers that lie in it: its only
+/// image has the name, and `config` as its configuration's `config` object.
+pub fn write_layout(
+    directory: &Path,
+    name: &str,
+    config: &Value,
+    layers: &[Layer],
+) -> Result<(), Error> {
+    let blobs = blobs(directory)?;
+    let put = |text: &str| -> Result<String, Error> {
+        let digest = hex(&Sha256::digest(text));
+        let path = blobs.join(&digest);
+        std::fs::write(&path, text).map_err(Error::file("writing", &path))?;
+        Ok(format!("sha256:{digest}"))
+    };
+    let digests: Vec<&str> = layers.iter().map(|layer| layer.digest.as_str()).collect();
+    let config = json!({
+        "architecture": "amd64",
+        "os": "linux",
+        "config": config,
+        "rootfs": { "type": "layers", "diff_ids": digests },
+    })
+    .to_string();
+    let descriptors: Vec<Value> = layers
+        .iter()
+        .map(|layer| {
+            json!({
+                "mediaType": "application/vnd.oci.image.layer.v1.tar",
+                "digest": layer.digest,
+                "size": layer.bytes,
+            })
+        })
+        .collect();
+    let manifest = json!({
+        "schemaVersion": 2,
+        "mediaType": "application/vnd.oci.image.manifest.v1+json",
+        "config": {
+            "mediaType": "application/vnd.oci.image.config.v1+json",
+            "digest": put(&config)?,
+            "size": config.len(),
+        },
+        "layers": descriptors,
+    })
+    .to_string();
+    let index = json!({
+        "schemaVersion": 2,
+        "manifests": [{
+            "mediaType": "application/vnd.oci.image.manifest.v1+json",
+            "digest": put(&manifest)?,
+            "size": manifest.len(),
+            "platform": { "architecture": "amd64", "os": "linux" },
+            "annotations": {
+                "org.opencontainers.image.ref.name": "latest",
+                "io.containerd.image.name": name,
+            },
+        }],
+    });
+    let top = [
+        ("index.json", index.to_string()),
+        ("oci-layout", r#"{"imageLayoutVersion":"1.0.0"}"#.to_owned()),
+    ];
+    for (file, text) in top {
+        let path = directory.join(file);
+        std::fs::write(&path, text).map_err(Error::file("writing", &path))?;
+    }
+    Ok(())
 }
 
 /// One entry of an initial RAM file system.

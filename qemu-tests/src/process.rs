@@ -4,6 +4,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Sender, channel};
 use std::sync::{LazyLock, Mutex};
 use std::thread;
+use std::time::Duration;
 
 use crate::{Error, sys};
 
@@ -55,6 +56,44 @@ pub fn run(command: &mut Command) -> Result<String, Error> {
         command: describe(command),
         status,
         output,
+    })
+}
+
+/// What a program took.
+#[derive(Clone, Copy, Debug)]
+pub struct Measured {
+    /// Processor time, its own and the kernel's for it.
+    pub cpu: Duration,
+    /// Most memory that it had resident.
+    pub peak_bytes: u64,
+}
+
+/// Runs a program to its end and says what it took; an error unless it succeeded.
+pub fn measure(command: &mut Command) -> Result<Measured, Error> {
+    // A file, not a pipe, which would have to be emptied meanwhile.
+    let output = tempfile::NamedTempFile::new().map_err(Error::file("creating", "a file"))?;
+    let stream = || {
+        output
+            .reopen()
+            .map_err(Error::file("opening", output.path()))
+    };
+    let started = command
+        .stdin(Stdio::null())
+        .stdout(stream()?)
+        .stderr(stream()?)
+        .spawn();
+    let measured = started.and_then(|child| sys::wait_measured(&child));
+    let (status, measured) = measured.map_err(|source| Error::Program {
+        program: command.get_program().to_string_lossy().into_owned(),
+        source,
+    })?;
+    if status.success() {
+        return Ok(measured);
+    }
+    Err(Error::Failed {
+        command: describe(command),
+        status,
+        output: std::fs::read_to_string(output.path()).unwrap_or_default(),
     })
 }
 

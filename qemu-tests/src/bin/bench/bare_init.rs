@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use crate::berth::Berth;
 use crate::bundle;
-use crate::kernel_start::{COMMAND_LINE, MEMORY_MIB};
+use crate::kernel_start::{COMMAND_LINE, LATE_TIMERS, MEMORY_MIB};
 
 /// Where the bundle is in the guest.
 const BUNDLE: &str = "bench/bundle";
@@ -164,7 +164,7 @@ pub(crate) fn on_disk(
         .arg(&image)
         .arg(format!("{}k", DISK >> 10));
     process::run(&mut format)?;
-    let command_line = format!("{COMMAND_LINE} root=/dev/vda rw init=/init");
+    let command_line = format!("{COMMAND_LINE} {LATE_TIMERS} root=/dev/vda rw init=/init");
     Ok(Machine::named("bench-bare-disk")
         .headless()
         .memory(MEMORY_MIB)

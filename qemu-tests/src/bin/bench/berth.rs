@@ -9,7 +9,7 @@ use berth_qemu_tests::{Builder, Console, Disk, Error, Files, Machine, guest, wit
 use serde_json::{Value, json};
 
 use crate::guest_lines;
-use crate::kernel_start::MEMORY_MIB;
+use crate::kernel_start::{LATE_TIMERS, MEMORY_MIB};
 
 /// The command line in memory: EROFS mounts a file of ramfs, not of tmpfs.
 const IN_MEMORY: &str = "console=ttyS0 quiet panic=1 rootfstype=ramfs";
@@ -35,9 +35,15 @@ impl Berth {
     /// Builds it for a kernel profile.
     pub(crate) fn build(profile: &str, scratch: &Path) -> Result<Self, Error> {
         let recipe = Recipe::with_image("bench", &format!("profile = \"{profile}\""), CONTAINER);
-        let image = recipe.guest()?.build()?;
-        let root = scratch.join(format!("root-{profile}"));
-        image.unpack_root(&root)?;
+        Self::of(
+            recipe.guest()?.build()?,
+            &scratch.join(format!("root-{profile}")),
+        )
+    }
+
+    /// What an image holds, its root unpacked into a directory.
+    pub(crate) fn of(image: Image, root: &Path) -> Result<Self, Error> {
+        image.unpack_root(root)?;
         let read = |path: &str| {
             let path = root.join(path);
             fs::read(&path).map_err(Error::file("reading", path))
@@ -84,20 +90,17 @@ impl Berth {
         Ok(container)
     }
 
-    /// The machine in memory, instructions counted: its init and its root in an initial RAM file
-    /// system.
-    fn in_memory(&self, scratch: &Path) -> Result<Builder, Error> {
+    /// The machine in memory: its init and its root in an initial RAM file system, and what
+    /// else is asked for.
+    pub(crate) fn in_memory(&self, scratch: &Path, more: Files) -> Result<Builder, Error> {
         let ramdisk = scratch.join("berth.cpio");
-        Files::default()
-            .device("dev/console", 5, 1)
+        more.device("dev/console", 5, 1)
             .program_from("init", &guest::program()?)?
             .program("bench/init", self.init.clone())
             .program_from("root.erofs", &self.image.root())?
             .write_initramfs(&ramdisk)?;
         Ok(Machine::named("bench-berth-memory")
-            .counted()
             .headless()
-            .without_network()
             .memory(MEMORY_MIB)
             .direct(self.image.kernel(), IN_MEMORY)
             .initrd(ramdisk))
@@ -105,7 +108,8 @@ impl Berth {
 
     /// Instructions from PID 1's first to the container's first.
     pub(crate) fn instructions(&self, scratch: &Path) -> Result<u64, Error> {
-        let machine = self.in_memory(scratch)?.start()?;
+        let machine = self.in_memory(scratch, Files::default())?;
+        let machine = machine.counted().without_network().start()?;
         machine
             .console()
             .wait_for_line("guest: container ", within(60))?;
@@ -118,10 +122,11 @@ impl Berth {
     /// Nanoseconds from the kernel's start to PID 1's first words and to the container's first
     /// instruction, from disk.
     pub(crate) fn wall(&self) -> Result<(u64, u64), Error> {
+        let command_line = format!("{} {LATE_TIMERS}", self.image.command_line()?);
         let machine = Machine::named("bench-berth-disk")
             .headless()
             .memory(MEMORY_MIB)
-            .direct(self.image.kernel(), self.image.command_line()?)
+            .direct(self.image.kernel(), command_line)
             .disk(Disk::of(self.image.disk()).grown_to(1 << 30))
             .start()?;
         machine

@@ -9,6 +9,7 @@ use serde_json::json;
 use tempfile::TempDir;
 
 use crate::guest_lines;
+use crate::kernel_start::LATE_TIMERS;
 
 /// The package that always depends on the newest cloud kernel.
 const KERNEL: &str = "linux-image-cloud-amd64";
@@ -145,6 +146,8 @@ fn build_machine(directory: &Path) -> Result<(), Error> {
             "etc/systemd/system/multi-user.target.wants/container.service",
             "../container.service",
         )
+        // It would hang up the line that the container speaks on.
+        .link("etc/systemd/system/serial-getty@ttyS0.service", "/dev/null")
         .write_below(&additions)?;
     let root = scratch.path().join("root.tar");
     let mut bootstrap = Command::new("mmdebstrap");
@@ -216,7 +219,7 @@ const CONTAINER: &str = "[Unit]\n\
     ConditionPathExists=!/var/lib/image.tar\n\
     [Service]\n\
     Type=oneshot\n\
-    ExecStart=/usr/bin/ctr run --rm --net-host docker.io/library/guest:latest one /guest say container\n\
+    ExecStart=-/usr/bin/ctr run --rm --net-host docker.io/library/guest:latest one /guest say container\n\
     ExecStart=/usr/bin/systemctl poweroff\n\
     StandardOutput=file:/dev/ttyS0\n\
     StandardError=file:/dev/ttyS0\n";
@@ -227,7 +230,9 @@ fn boot_machine(name: &str, directory: &Path) -> Builder {
         .memory(1024)
         .direct(
             directory.join("vmlinuz"),
-            "console=ttyS0 root=/dev/vda rw systemd.show_status=0 loglevel=6",
+            format!(
+                "console=ttyS0 root=/dev/vda rw systemd.show_status=0 loglevel=6 {LATE_TIMERS}"
+            ),
         )
         .initrd(directory.join("initrd.img"))
         .disk(Disk::of(directory.join("disk.qcow2")))

@@ -8,10 +8,12 @@
 mod bare_init;
 mod berth;
 mod boot;
+mod build_speed;
 mod bundle;
 mod debian;
 mod guest_lines;
 mod kernel_start;
+mod memory;
 mod report;
 mod stage;
 mod start;
@@ -35,6 +37,8 @@ const PARTS: &[Part] = &[
     part("kernel", "kernel start -> PID 1, every profile, beside Debian's", kernel_start::part),
     part("boot", "kernel start -> PID 1 -> container, beside crun and containerd", boot::part),
     part("start", "one more container, beside crun and the bare system calls", start::part),
+    part("build", "berth build: processor time and memory", build_speed::part),
+    part("memory", "what our processes have, and the least that the demo boots in", memory::part),
 ];
 
 const fn part(

@@ -7,6 +7,7 @@
 mod bare;
 mod clock;
 mod launch;
+mod memory;
 mod observer;
 mod sys;
 
@@ -40,6 +41,7 @@ fn main() -> ExitCode {
         ["time", label, program, arguments @ ..] => time(label, program, arguments),
         ["bare", root, program, arguments @ ..] => bare_run(root, program, arguments),
         ["launch", config, times] => launched(config, times),
+        ["memory"] => memory::watch(),
         ["observe"] => observer::enter(),
         ["restart"] => return sys::restart(),
         other => Err(format!("no such role: {other:?}")),
@@ -66,6 +68,11 @@ fn first_process(arrived: Reading) -> ExitCode {
     println!("guest: pid1 {arrived}");
     if Path::new(NEXT_INIT).exists() {
         println!("guest: pid1 {}", clock::now());
+        if Path::new(memory::WANTED).exists()
+            && let Err(error) = Command::new("/init").arg("memory").spawn()
+        {
+            println!("guest: error : starting the watcher: {error}");
+        }
         let error = Command::new(NEXT_INIT).exec();
         println!("guest: error : starting {NEXT_INIT}: {error}");
     }
