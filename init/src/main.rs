@@ -18,6 +18,7 @@ mod clock;
 mod console;
 mod container_logs;
 mod containers;
+mod descriptors;
 mod durable;
 mod entropy;
 mod failure;

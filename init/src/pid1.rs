@@ -28,7 +28,7 @@ use crate::status::Book;
 use crate::sys::{self, Ended, How};
 use crate::updates::{self, Updater};
 use crate::watchdog::{self, FEED_EVERY_US};
-use crate::{clock, hostname, last_resort, machine, ram_root, shutdown};
+use crate::{clock, descriptors, hostname, last_resort, machine, ram_root, shutdown};
 
 /// How long the first containers have the processors to themselves once they run: enough for a
 /// program's first instructions, which on one processor would otherwise wait for all that PID 1
@@ -80,6 +80,7 @@ impl Pid1 {
     fn begin() -> Result<Self, Failure> {
         let signals = Signals::block_all()?;
         ram_root::enter()?;
+        descriptors::raise_limit()?;
         Ok(Self {
             log: KernelLog::held_back(),
             book: Book::default(),

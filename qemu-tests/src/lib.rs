@@ -6,6 +6,7 @@
 
 pub mod accelerator;
 mod artifacts;
+pub mod clients;
 pub mod console;
 mod error;
 pub mod files;
@@ -18,6 +19,7 @@ pub mod nginx;
 pub mod observer;
 pub mod process;
 pub mod published;
+pub mod real;
 mod sys;
 mod turn;
 

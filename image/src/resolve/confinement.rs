@@ -99,6 +99,9 @@ fn namespaces(config: &ContainerConfig) -> Vec<Namespace> {
 fn resources(config: &ContainerConfig) -> Resources {
     let mut unified = BTreeMap::new();
     unified.insert("pids.max".to_owned(), config.pids.to_string());
+    // A container that has lost one process to a lack of memory is not what it was: it ends as a
+    // whole and starts again.
+    unified.insert("memory.oom.group".to_owned(), "1".to_owned());
     if let Some(bytes) = config.memory_bytes {
         unified.insert("memory.max".to_owned(), bytes.to_string());
     }

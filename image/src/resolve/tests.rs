@@ -206,6 +206,7 @@ fn limits_become_control_group_files() {
         [
             ("cpu.max", "150000 100000"),
             ("memory.max", "268435456"),
+            ("memory.oom.group", "1"),
             ("pids.max", "200")
         ]
     );

@@ -108,7 +108,11 @@ fn confine<'a>(
     streams: &launch::Streams<'_>,
 ) -> Result<(), Failure<'a>> {
     let program = &plan.process;
-    connect(streams).map_err(failed(Step::Streams))?;
+    connect(streams, inherited.report.as_fd()).map_err(failed(Step::Streams))?;
+    for limit in plan.limits.iter().filter(|limit| limit.is_of_descriptors()) {
+        process::limit(0, limit.resource, limit.soft, limit.hard)
+            .map_err(failed(Step::Descriptors))?;
+    }
     process::reset_signals(inherited.ignored_signals).map_err(failed(Step::Signals))?;
     process::set_umask(program.umask);
     if program.no_new_privileges {
@@ -140,14 +144,15 @@ fn attach_filter<'a>(plan: &Plan) -> Result<(), Failure<'a>> {
     }
 }
 
-/// Standard streams at their numbers, and everything else closed at exec.
-fn connect(streams: &launch::Streams<'_>) -> Result<(), Errno> {
+/// Standard streams at their numbers, and everything else closed, but the report until exec: with
+/// what PID 1 holds for many containers, this one would be over its limit.
+fn connect(streams: &launch::Streams<'_>, report: BorrowedFd<'_>) -> Result<(), Errno> {
     let numbered: [(BorrowedFd<'_>, i32); 3] =
         [(streams.stdin, 0), (streams.stdout, 1), (streams.stderr, 2)];
     for (stream, number) in numbered {
         files::copy_to(stream, number)?;
     }
-    files::close_on_exec_from(3)
+    files::close_from_3_but(report)
 }
 
 fn failed<'a>(step: Step) -> impl FnOnce(Errno) -> Failure<'a> {

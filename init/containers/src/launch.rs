@@ -164,7 +164,7 @@ fn admit_child(
     }
     write_proc(pid, "oom_score_adj", &plan.oom_score_adj.to_string())?;
     for limit in &plan.limits {
-        process::limit(pid, limit.resource, limit.soft, limit.hard)
+        process::limit(pid, limit.resource, limit.soft_before_exec(), limit.hard)
             .map_err(|errno| ("setting a resource limit".to_owned(), errno))?;
     }
     files::write(admit, b"!")

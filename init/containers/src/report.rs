@@ -56,6 +56,7 @@ steps! {
     User = "changing to the container's user",
     Capabilities = "setting capabilities",
     Streams = "connecting standard streams",
+    Descriptors = "limiting descriptors",
     Signals = "resetting signals",
     Directory = "changing to the working directory",
     NoNewPrivileges = "setting no_new_privs",

@@ -11,6 +11,23 @@ pub(crate) struct Limit {
     pub(crate) hard: u64,
 }
 
+impl Limit {
+    /// The soft limit while the child is set up: until exec it holds what PID 1 holds, which on a
+    /// machine with many containers is more descriptors than a program is allowed.
+    pub(crate) fn soft_before_exec(self) -> u64 {
+        if self.is_of_descriptors() {
+            self.hard
+        } else {
+            self.soft
+        }
+    }
+
+    /// Whether the child itself lowers it at the end.
+    pub(crate) fn is_of_descriptors(self) -> bool {
+        self.resource == libc::RLIMIT_NOFILE
+    }
+}
+
 /// Reads limits; unknown, repeated and contradicting ones are refused.
 pub(crate) fn parse(limits: &[spec::Rlimit]) -> Result<Vec<Limit>, Refused> {
     let key = "process.rlimits";

@@ -200,17 +200,18 @@ pub(crate) fn copy_to(fd: BorrowedFd<'_>, number: i32) -> Result<(), Errno> {
     done(unsafe { libc::syscall(libc::SYS_dup3, fd.as_raw_fd(), number, 0) })
 }
 
-/// Marks every descriptor from `first` on close-on-exec.
-pub(crate) fn close_on_exec_from(first: u32) -> Result<(), Errno> {
-    // SAFETY: no pointers.
-    done(unsafe {
-        libc::syscall(
-            libc::SYS_close_range,
-            first,
-            u32::MAX,
-            libc::CLOSE_RANGE_CLOEXEC,
-        )
-    })
+/// Closes every descriptor from 3 on but one, which is marked close-on-exec already.
+pub(crate) fn close_from_3_but(kept: BorrowedFd<'_>) -> Result<(), Errno> {
+    let kept = kept.as_raw_fd().unsigned_abs();
+    if kept > 3 {
+        close_range(3, kept.saturating_sub(1))?;
+    }
+    close_range(kept.saturating_add(1).max(3), u32::MAX)
+}
+
+fn close_range(first: u32, last: u32) -> Result<(), Errno> {
+    // SAFETY: no pointers; for a child about to exec, whose descriptors nobody drops any more.
+    done(unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) })
 }
 
 /// Waits until a descriptor can be read, or the time is over; tells which are ready.

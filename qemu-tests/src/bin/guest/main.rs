@@ -6,6 +6,7 @@
 
 mod bare;
 mod clock;
+mod contained;
 mod launch;
 mod memory;
 mod observer;
@@ -44,7 +45,10 @@ fn main() -> ExitCode {
         ["memory"] => memory::watch(),
         ["observe"] => observer::enter(),
         ["restart"] => return sys::restart(),
-        other => Err(format!("no such role: {other:?}")),
+        other => match contained::run(other) {
+            Some(status) => std::process::exit(status),
+            None => Err(format!("no such role: {other:?}")),
+        },
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -78,3 +78,49 @@ pub(crate) fn kill(pid: i32, signal: i32) -> nix::Result<()> {
     let done = unsafe { libc::kill(pid, signal) };
     nix::errno::Errno::result(done).map(drop)
 }
+
+/// What the hardware or the kernel's memory management says no to.
+pub(crate) enum Fault {
+    /// No memory there.
+    Address,
+    /// A mapped file ends before.
+    PastTheEnd,
+    /// No such instruction.
+    Instruction,
+    /// By zero.
+    Division,
+    /// A debugger's stop without a debugger.
+    Breakpoint,
+}
+
+/// Does it.
+pub(crate) fn fault(what: Fault) {
+    use core::arch::asm;
+    // SAFETY: none of these comes back; the process ends by the signal, as it should.
+    unsafe {
+        match what {
+            Fault::Address => asm!("mov byte ptr [{at}], 1", at = in(reg) 8_usize),
+            Fault::PastTheEnd => {
+                let empty = libc::memfd_create(c"empty".as_ptr(), 0);
+                let shared = libc::MAP_SHARED;
+                let at = libc::mmap(
+                    std::ptr::null_mut(),
+                    4096,
+                    libc::PROT_READ,
+                    shared,
+                    empty,
+                    0,
+                );
+                let _ = std::ptr::read_volatile(at.cast::<u8>());
+            }
+            Fault::Instruction => asm!("ud2"),
+            Fault::Division => asm!(
+                "div {zero:e}",
+                zero = in(reg) 0_u32,
+                inout("eax") 1_u32 => _,
+                inout("edx") 0_u32 => _,
+            ),
+            Fault::Breakpoint => asm!("int3"),
+        }
+    }
+}
