@@ -13,7 +13,7 @@ export BERTH_ASSETS = $(TARGET)/assets
 DEVICE_FLAGS = -C target-feature=+crt-static -C link-arg=-Wl,--build-id=none \
 	--remap-path-prefix=$(CURDIR)=berth --remap-path-prefix=$(CARGO_HOME_DIR)=cargo
 
-.PHONY: berth run image kernel test test-long bench check clean assets need-%
+.PHONY: berth run image kernel test test-long bench fuzz check clean assets python-tuf need-%
 
 berth: assets
 	$(CARGO) build --release -p berth
@@ -27,14 +27,19 @@ image: berth need-kernel
 kernel: berth need-kernel
 	$(BERTH) kernel
 
-test: berth need-run need-kernel need-test
+test: berth need-run need-kernel need-test python-tuf
 	$(CARGO) test --workspace
 
-test-long: berth need-run need-kernel need-test
+test-long: berth need-run need-kernel need-test python-tuf
 	BERTH_TEST_LONG=1 $(CARGO) test --workspace
 
 bench: berth need-run need-kernel need-test
 	$(CARGO) run --release -p berth-qemu-tests --bin bench -- $(PARTS)
+
+# Each crate's tests/fuzz.rs: readers of untrusted bytes on hostile ones.
+fuzz: need-rust
+	BERTH_FUZZ_SECONDS=$(or $(BERTH_FUZZ_SECONDS),60) $(CARGO) test --profile fuzz --workspace \
+		--test fuzz -- --nocapture
 
 check: need-rust
 	.ci/rules
@@ -47,6 +52,9 @@ assets: need-rust need-assets
 	CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUSTFLAGS="$(DEVICE_FLAGS)" $(CARGO) build \
 		--profile device --target $(DEVICE) -p berth-init -p berth-demo
 	.ci/assets $(TARGET)/$(DEVICE)/device $(BERTH_ASSETS)
+
+python-tuf: need-test
+	@.ci/python-tuf $(TARGET)
 
 need-%:
 	@.ci/install $*

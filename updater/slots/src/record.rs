@@ -127,6 +127,16 @@ pub trait Records {
     fn save(&mut self, copy: usize, bytes: &[u8]) -> io::Result<()>;
 }
 
+impl<R: Records + ?Sized> Records for &mut R {
+    fn load(&mut self) -> io::Result<[Option<Vec<u8>>; 2]> {
+        (**self).load()
+    }
+
+    fn save(&mut self, copy: usize, bytes: &[u8]) -> io::Result<()> {
+        (**self).save(copy, bytes)
+    }
+}
+
 /// The record as the two copies give it, and where the next one goes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Kept {

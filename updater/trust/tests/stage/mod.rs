@@ -212,6 +212,14 @@ impl Machine {
         }
     }
 
+    /// The same machine once more, as it is now.
+    pub(crate) fn again(&self) -> Self {
+        Self {
+            kept: self.kept.clone(),
+            ..Self::new(self.root.clone())
+        }
+    }
+
     /// Checks for updates on a server with these files.
     pub(crate) fn check(&mut self, files: &Files) -> Result<(), Error> {
         self.find(files, &[]).map(|_| ())

@@ -1,0 +1,19 @@
+//! Every disk that a power cut during an update can leave, and what firmware starts from it.
+//!
+//! [`Recorder`] wraps the three things that an update changes and writes down what happens to
+//! them; [`states`] turns that log into crash states: at each point, what was flushed is there,
+//! and of what was not any part may be, down to single sectors. [`firmware`] is a model of what
+
+//! machine: tests and `berth test --power-cut` use it.
+
+pub mod firmware;
+pub mod life;
+mod log;
+mod memory;
+mod random;
+mod state;
+
+pub use log::{Log, Operation, RecordedDisk, RecordedRecords, RecordedVariables, Recorder};
+pub use memory::{Memory, MemoryRecords, MemoryVariables};
+pub use random::Random;
+pub use state::{CrashState, Options, riskiest, states};
