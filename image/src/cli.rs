@@ -10,7 +10,7 @@ const EXIT_CODES: &str = "Exit codes:
   1  the operating system refused something
   2  the command line is wrong
   3  berth.toml has mistakes, or does not fit its images
-  4  an input is missing, damaged or not what berth.lock pins
+  4  an input is missing, damaged or not what berth.lock or a patch pins
   5  the output cannot be written
   6  something is missing on this computer; the message names it
   7  the machine did not do what --check waited for";
@@ -38,6 +38,46 @@ pub(crate) enum Command {
     Publish(Publish),
     /// Build the kernel, or find it in the cache
     Kernel(Kernel),
+    /// Make and apply patches between any two files
+    #[command(subcommand)]
+    Delta(Delta),
+}
+
+/// Patches: kernels, programs, images, in the format of the updates.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Delta {
+    /// Write the patch that makes NEW from OLD
+    Create(DeltaCreate),
+    /// Make the new file from OLD and PATCH
+    Apply(DeltaApply),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DeltaCreate {
+    /// The old version
+    pub(crate) old: PathBuf,
+    /// The new version
+    pub(crate) new: PathBuf,
+    /// Where the patch goes
+    #[arg(short, long = "out", value_name = "PATCH")]
+    pub(crate) out: PathBuf,
+    /// Answer in JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DeltaApply {
+    /// The old version
+    pub(crate) old: PathBuf,
+    /// What `berth delta create` wrote
+    pub(crate) patch: PathBuf,
+    /// Where the new version goes
+    #[arg(short, long = "out", value_name = "NEW")]
+    pub(crate) out: PathBuf,
+    /// Answer in JSON
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 #[derive(Debug, Args)]

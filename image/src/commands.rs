@@ -9,7 +9,7 @@ use berth::build::{self, Sources};
 use berth::config::{self, Config};
 use berth::manifest::{FILE_NAME, Manifest};
 use berth::run::{Boot, Options};
-use berth::{inspect, publish, treemap};
+use berth::{delta, inspect, publish, treemap};
 use berth_disk::pending;
 use berth_kernel_config as kernel_config;
 
@@ -217,6 +217,39 @@ pub(crate) fn kernel(arguments: &cli::Kernel) -> Result<(), Failure> {
         return print(&format!("{answer}\n"));
     }
     print(&format!("{}\n", kernel.bzimage.display()))
+}
+
+/// `berth delta create`.
+pub(crate) fn delta_create(arguments: &cli::DeltaCreate) -> Result<(), Failure> {
+    let made = delta::create(&arguments.old, &arguments.new, &arguments.out)?;
+    if arguments.json {
+        let answer = serde_json::json!({
+            "patch_bytes": made.patch_bytes,
+            "new_bytes": made.new_bytes,
+        });
+        return print(&format!("{answer}\n"));
+    }
+    eprintln!(
+        "berth: {} ({} bytes, for {} of the new version)",
+        arguments.out.display(),
+        made.patch_bytes,
+        made.new_bytes
+    );
+    Ok(())
+}
+
+/// `berth delta apply`.
+pub(crate) fn delta_apply(arguments: &cli::DeltaApply) -> Result<(), Failure> {
+    let made = delta::apply(&arguments.old, &arguments.patch, &arguments.out)?;
+    if arguments.json {
+        let answer = serde_json::json!({
+            "new_bytes": made.bytes,
+            "sha256": made.hash.to_string(),
+        });
+        return print(&format!("{answer}\n"));
+    }
+    eprintln!("berth: {} ({} bytes)", arguments.out.display(), made.bytes);
+    Ok(())
 }
 
 /// Builds and tells the user what came out.

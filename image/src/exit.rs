@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use berth::assets::AssetError;
 use berth::build::{self, BuildError};
 use berth::config::{ConfigError, Mistakes};
+use berth::delta;
 use berth::inspect::InspectError;
 use berth::lock::LockError;
 use berth::publish::PublishError;
@@ -148,6 +149,17 @@ impl From<run::Error> for Failure {
             } if source.kind() == ErrorKind::NotFound => Kind::Input,
             run::Error::File { .. } => Kind::Output,
             _ => Kind::System,
+        };
+        Self::new(kind, error)
+    }
+}
+
+impl From<delta::Error> for Failure {
+    fn from(error: delta::Error) -> Self {
+        let kind = match &error {
+            delta::Error::Write { .. } => Kind::Output,
+            delta::Error::Encode(_) => Kind::System,
+            _ => Kind::Input,
         };
         Self::new(kind, error)
     }

@@ -7,6 +7,7 @@ pub mod build;
 mod capabilities;
 mod command_line;
 pub mod config;
+pub mod delta;
 pub mod inspect;
 pub mod lock;
 pub mod manifest;

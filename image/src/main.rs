@@ -22,6 +22,8 @@ fn main() -> ExitCode {
         Command::Inspect(arguments) => commands::inspect(&arguments),
         Command::Publish(arguments) => commands::publish(&arguments),
         Command::Kernel(arguments) => commands::kernel(&arguments),
+        Command::Delta(cli::Delta::Create(arguments)) => commands::delta_create(&arguments),
+        Command::Delta(cli::Delta::Apply(arguments)) => commands::delta_apply(&arguments),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
