@@ -8,7 +8,7 @@ use crate::fragment::{self, Setting};
 /// What kind of machine a kernel is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Profile {
-    /// KVM, QEMU and Firecracker guests: virtio only.
+    /// KVM, QEMU and Firecracker guests: virtio only, and containers that are no engines.
     Micro,
     /// Every hypervisor and cloud.
     Cloud,
@@ -30,6 +30,9 @@ const COMMON: &[&str] = &[
     "forbidden",
 ];
 
+/// Fragments that every profile but the smallest has.
+const FULL: &[&str] = &["scsi", "encryption", "engines", "large", "clouds", "iommu"];
+
 impl Profile {
     /// All profiles, the smallest first.
     pub const ALL: [Profile; 3] = [Profile::Micro, Profile::Cloud, Profile::Metal];
@@ -47,12 +50,12 @@ impl Profile {
     /// The names of the fragments, in the order in which they are read.
     #[must_use]
     pub fn fragments(self) -> Vec<&'static str> {
-        let special: &[&str] = match self {
-            Profile::Micro => &["micro"],
-            Profile::Cloud => &["clouds", "iommu", "guest"],
-            Profile::Metal => &["clouds", "iommu", "servers"],
+        let special: &[&[&str]] = match self {
+            Profile::Micro => &[&["micro"]],
+            Profile::Cloud => &[FULL, &["guest"]],
+            Profile::Metal => &[FULL, &["servers"]],
         };
-        [COMMON, special].concat()
+        [COMMON, &special.concat()].concat()
     }
 
     /// About how many steps the makefiles take, counted once: for progress only.
