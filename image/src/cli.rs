@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use berth_trust::write::Role;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 /// The end of `berth --help`.
@@ -36,6 +37,10 @@ pub(crate) enum Command {
     Inspect(Inspect),
     /// Publish a build: a directory of files that machines update from, for any web server
     Publish(Publish),
+    /// Make the keys that updates are signed with, show them, replace them
+    Keys(Keys),
+    /// Add a holder's signature to a root file
+    Sign(Sign),
     /// Build the kernel, or find it in the cache
     Kernel(Kernel),
     /// Make and apply patches between any two files
@@ -200,6 +205,97 @@ pub(crate) struct Publish {
     /// Answer in JSON
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Keys {
+    #[command(subcommand)]
+    pub(crate) command: KeysCommand,
+}
+
+/// What to do with keys. They are described in docs/trust.md.
+#[derive(Debug, Subcommand)]
+pub(crate) enum KeysCommand {
+    /// Make a complete set: root keys for several holders, online keys, the first root file
+    New(KeysNew),
+    /// Make one key, for a holder who then hands over its public half (FILE with .pub)
+    Make(KeysMake),
+    /// Show identifiers of keys, and who may sign for what according to a root file
+    Show(KeysShow),
+    /// Draft the next root file: other keys, another threshold, a later end
+    Next(KeysNext),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct KeysNew {
+    /// The directory for the set; made when it is missing
+    #[arg(default_value = "keys")]
+    pub(crate) directory: PathBuf,
+    /// A holder whose root key is made here; give each away afterwards [default: holder-1 to
+    /// holder-3, unless --public is given]
+    #[arg(long = "holder", value_name = "NAME")]
+    pub(crate) holders: Vec<String>,
+    /// The public half of a root key that its holder made elsewhere
+    #[arg(long, value_name = "FILE")]
+    pub(crate) public: Vec<PathBuf>,
+    /// How many holders have to sign a new root file [default: more than half]
+    #[arg(long, value_name = "N")]
+    pub(crate) threshold: Option<u32>,
+    /// For how many days the root file is good
+    #[arg(long, value_name = "DAYS", default_value_t = 730,
+          value_parser = clap::value_parser!(u32).range(1..=36_500))]
+    pub(crate) good_for: u32,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct KeysMake {
+    /// The private key's file
+    pub(crate) file: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct KeysShow {
+    /// Keys, public or private, and root files
+    #[arg(required = true)]
+    pub(crate) files: Vec<PathBuf>,
+    /// Answer in JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct KeysNext {
+    /// The newest root file
+    pub(crate) root: PathBuf,
+    /// Let a public key sign for a role (root, targets, snapshot, timestamp)
+    #[arg(long, value_name = "ROLE=FILE", value_parser = role_and_rest)]
+    pub(crate) add: Vec<(Role, String)>,
+    /// Take a role away from a key, by its identifier or the beginning of it
+    #[arg(long, value_name = "ROLE=KEY", value_parser = role_and_rest)]
+    pub(crate) remove: Vec<(Role, String)>,
+    /// How many holders have to sign the root file after this one
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) threshold: Option<u32>,
+    /// For how many days the root file is good
+    #[arg(long, value_name = "DAYS", default_value_t = 730,
+          value_parser = clap::value_parser!(u32).range(1..=36_500))]
+    pub(crate) good_for: u32,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Sign {
+    /// The root file, or the draft of one
+    pub(crate) root: PathBuf,
+    /// The holder's private key
+    #[arg(long, value_name = "FILE")]
+    pub(crate) key: PathBuf,
+}
+
+fn role_and_rest(text: &str) -> Result<(Role, String), String> {
+    let (name, rest) = text.split_once('=').ok_or("expected ROLE=…")?;
+    let role = Role::ALL.into_iter().find(|role| role.name() == name);
+    let role = role.ok_or("the roles are root, targets, snapshot and timestamp")?;
+    Ok((role, rest.to_owned()))
 }
 
 #[derive(Debug, Args)]

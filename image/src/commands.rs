@@ -1,6 +1,8 @@
 //! One function for each command: from its arguments to the library, from its results to the
 //! user. What a program may read goes to standard output, what is for people to standard error.
 
+pub(crate) mod keys;
+
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::Duration;

@@ -9,6 +9,7 @@ use berth::build::{self, BuildError};
 use berth::config::{ConfigError, Mistakes};
 use berth::delta;
 use berth::inspect::InspectError;
+use berth::keys::KeysError;
 use berth::lock::LockError;
 use berth::publish::PublishError;
 use berth::run;
@@ -131,6 +132,17 @@ impl From<PublishError> for Failure {
     fn from(error: PublishError) -> Self {
         let kind = match &error {
             PublishError::Write { .. } => Kind::Output,
+            _ => Kind::Input,
+        };
+        Self::new(kind, error)
+    }
+}
+
+impl From<KeysError> for Failure {
+    fn from(error: KeysError) -> Self {
+        let kind = match &error {
+            KeysError::Exists(_) | KeysError::Write { .. } => Kind::Output,
+            KeysError::NoKey(_) => Kind::System,
             _ => Kind::Input,
         };
         Self::new(kind, error)

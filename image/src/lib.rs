@@ -9,6 +9,7 @@ mod command_line;
 pub mod config;
 pub mod delta;
 pub mod inspect;
+pub mod keys;
 pub mod lock;
 pub mod manifest;
 pub mod publish;

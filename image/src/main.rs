@@ -21,6 +21,8 @@ fn main() -> ExitCode {
         Command::Run(arguments) => commands::run(&arguments),
         Command::Inspect(arguments) => commands::inspect(&arguments),
         Command::Publish(arguments) => commands::publish(&arguments),
+        Command::Keys(arguments) => commands::keys::run(&arguments),
+        Command::Sign(arguments) => commands::keys::sign(&arguments),
         Command::Kernel(arguments) => commands::kernel(&arguments),
         Command::Delta(cli::Delta::Create(arguments)) => commands::delta_create(&arguments),
         Command::Delta(cli::Delta::Apply(arguments)) => commands::delta_apply(&arguments),

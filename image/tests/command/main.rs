@@ -3,3 +3,4 @@
 mod builds;
 mod exit_codes;
 mod fixture;
+mod keys;

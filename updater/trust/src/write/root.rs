@@ -94,9 +94,9 @@ impl RootDraft {
 
     /// Its version.
     #[must_use]
-    pub fn version(&self) -> i64 {
+    pub fn version(&self) -> u64 {
         let version = self.signed.get("version").and_then(Value::as_int);
-        version.unwrap_or_default()
+        version.map_or(0, i64::unsigned_abs)
     }
 
     /// Lets `key` sign for `role`.
