@@ -5,6 +5,7 @@
 //! out has been decoded again and compared before it is returned.
 
 mod chunk;
+pub mod damage;
 mod elf;
 mod erofs;
 mod file;
