@@ -118,7 +118,9 @@ fn take_apart(patch: &[u8]) -> Result<Parts, FormatError> {
         hashes_bytes += if kind == 0 { 0 } else { HASH_BYTES };
         match kind {
             0 => {}
-            1 => drop(next()),
+            1 => {
+                next();
+            }
             _ => {
                 let (length_at, length) = next();
                 let (bytes, rest) = payload_bytes.split_at(length as usize);
@@ -140,7 +142,9 @@ fn take_apart(patch: &[u8]) -> Result<Parts, FormatError> {
     for _ in 0..files {
         for _ in 0..2 {
             let (_, pieces) = next();
-            (0..2 * pieces).for_each(|_| drop(next()));
+            (0..2 * pieces).for_each(|_| {
+                next();
+            });
         }
         let (length_at, length) = next();
         let (_, unpacked) = next();
@@ -246,7 +250,7 @@ fn change_payload(payload: &mut Part, chance: &mut dyn FnMut() -> u64) -> Result
         }
         _ => change_bytes(&mut streams[which], chance),
     }
-    let mut bytes = vec![if chance() % 8 == 0 {
+    let mut bytes = vec![if chance().is_multiple_of(8) {
         chance() as u8
     } else {
         form
@@ -284,7 +288,9 @@ fn change_numbers(numbers: &mut Vec<u64>, chance: &mut dyn FnMut() -> u64) {
         2 => numbers[at] = EDGES[(chance() % EDGES.len() as u64) as usize],
         3 => numbers[at] = numbers[at].wrapping_add(chance() % 5).wrapping_sub(2),
         4 => numbers[at] = chance() % (1 << 24),
-        _ => drop(numbers.remove(at)),
+        _ => {
+            numbers.remove(at);
+        }
     }
 }
 
