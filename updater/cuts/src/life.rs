@@ -6,8 +6,11 @@
 
 use std::io;
 
+use berth_slots::SECTOR;
 use berth_slots::block::Block;
 use berth_slots::efi::Variables;
+use berth_slots::gpt::{self, Action};
+use berth_slots::layout::{Image, STATE, first_boot};
 use berth_slots::record::Records;
 use berth_slots::session::{Error, Session};
 use berth_slots::staging::{Part, Staging, StagingError, Whole};
@@ -16,7 +19,8 @@ use berth_slots::target::{Target, Version};
 use berth_slots::verity::{self, BLOCK, Builder, Geometry, HashSink, RootHash};
 
 use crate::firmware::{self, Partition};
-use crate::memory::MemoryVariables;
+use crate::log::{Log, Recorder};
+use crate::memory::{Memory, MemoryRecords, MemoryVariables};
 
 /// A version with its content.
 #[derive(Clone, Debug)]
@@ -201,6 +205,83 @@ pub fn fill<D: Block>(
         }
     }
     staging.finish()
+}
+
+/// A disk after its first boot with this version: both slots, the first of them filled.
+///
+/// # Errors
+/// When the disk is too small for two slots.
+pub fn installed(first: &Release, sectors: u64) -> Result<Memory, Box<dyn std::error::Error>> {
+    let (boot, root) = (first.boot.len() as u64, first.root.len() as u64);
+    let image = Image::new(boot, root, &first.target.root_hash)?;
+    let plan = first_boot(&image.table, sectors)?;
+    if let Some(missing) = plan.missing.first() {
+        return Err(missing.to_string().into());
+    }
+    let mut disk = Memory::new(sectors);
+    disk.write_at(0, &gpt::protective_mbr())?;
+    // The state partition is made with its file system, which is not the updater's.
+    for action in gpt::write_actions(&plan.table.without(STATE), sectors) {
+        if let Action::Write { sector, bytes } = action {
+            disk.write_at(sector * SECTOR, &bytes)?;
+        }
+    }
+    disk.write_at(image.boot.first() * SECTOR, &first.boot)?;
+    disk.write_at(image.root.first() * SECTOR, &first.root)?;
+    Ok(disk)
+}
+
+/// A recorded life.
+#[derive(Debug)]
+pub struct Recorded {
+    /// What happened.
+    pub log: Log,
+    /// The disk whenever an update was settled, the first before all of them.
+    pub settled: Vec<Memory>,
+}
+
+/// Records a machine that is updated from the first version through all others, one by one. The
+/// mark `settled` ends each update.
+///
+/// # Errors
+/// A sentence when something does not work that should.
+pub fn record(before: Memory, releases: &[Release], grid: Grid) -> Result<Recorded, String> {
+    let recorder = Recorder::default();
+    let (mut disk, mut variables) = (before.clone(), MemoryVariables::default());
+    let mut records = MemoryRecords::default();
+    let mut settled = vec![before];
+    let mut starts = 0_u128;
+    for latest in releases.iter().skip(1) {
+        loop {
+            let had_next = variables.0.contains_key("BootNext");
+            let release = start(&mut disk, &mut variables, releases)?.release;
+            let mut recorded = recorder.variables(&mut variables);
+            if had_next {
+                // The firmware's own doing.
+                let gone = recorded.delete("BootNext");
+                gone.map_err(|error| error.to_string())?;
+            }
+            starts += 1;
+            let running = &releases[release];
+            if running.panics {
+                continue;
+            }
+            let booted = running.booted(starts.to_le_bytes());
+            let disk = recorder.disk(&mut disk);
+            let mut session =
+                Session::open(disk, recorded, recorder.records(&mut records), &booted)
+                    .map_err(|error| error.to_string())?;
+            let next = act(&mut session, latest, grid, |mark| recorder.mark(mark))
+                .map_err(|error| error.to_string())?;
+            if next == Next::Settled {
+                break;
+            }
+        }
+        recorder.mark("settled");
+        settled.push(disk.clone());
+    }
+    let log = recorder.log();
+    Ok(Recorded { log, settled })
 }
 
 /// What a start came to.

@@ -44,15 +44,10 @@ impl Memory {
         differ.min().copied()
     }
 
-    /// The disk's blocks that are in memory, as numbers that are equal only for equal content of
-    /// the same copy: what has the same identity has the same bytes.
-    pub fn identity(&self, offset: u64, bytes: u64) -> impl Iterator<Item = usize> + '_ {
-        let block = BLOCK as u64;
-        let numbers = offset / block..(offset + bytes).div_ceil(block);
-        numbers.map(|number| {
-            let block = self.blocks.get(&number);
-            block.map_or(0, |block| Arc::as_ptr(block) as usize)
-        })
+    /// What is not zero: offsets in bytes, and blocks.
+    pub fn written(&self) -> impl Iterator<Item = (u64, &[u8; BLOCK])> {
+        let blocks = self.blocks.iter();
+        blocks.map(|(number, block)| (number * BLOCK as u64, &**block))
     }
 
     /// Calls `part` for each block that a range touches: its number, the range inside it, and

@@ -9,17 +9,13 @@ use std::time::Instant;
 use berth_cuts::firmware::Partition;
 use berth_cuts::life::{self, Grid, Next, Release, Start, act};
 use berth_cuts::{
-    CrashState, Log, Memory, MemoryRecords, MemoryVariables, Operation, Options, Random, Recorder,
-    states,
+    CrashState, Log, Memory, MemoryRecords, MemoryVariables, Operation, Options, Random, states,
 };
 use berth_slots::block::Block;
-use berth_slots::gpt::{self, Action};
-use berth_slots::layout::{Image, first_boot};
 use berth_slots::session::Session;
 use berth_slots::target::Version;
 use sha2::{Digest, Sha256};
 
-const MIB: u64 = 2048;
 /// With so few writes between two flushes every subset of them is made.
 const FEW: Grid = Grid {
     chunk: 8 << 10,
@@ -45,27 +41,6 @@ fn release(number: u64, boot_kib: usize, root_kib: usize) -> Release {
     let version = Version::new(&format!("1.{number}")).expect("a version");
     let sha256 = |bytes: &[u8]| Sha256::digest(bytes).into();
     Release::new(version, number, bytes(boot_kib), bytes(root_kib), sha256).expect("a release")
-}
-
-/// A machine after its first boot with the first version.
-fn installed(first: &Release, disk_mib: u64) -> Memory {
-    let (boot, root) = (first.boot.len() as u64, first.root.len() as u64);
-    let image = Image::new(boot, root, &first.target.root_hash).expect("image");
-    let sectors = disk_mib * MIB;
-    let plan = first_boot(&image.table, sectors).expect("plan");
-    assert!(plan.missing.is_empty(), "{:?}", plan.missing);
-    let mut disk = Memory::new(sectors);
-    for action in gpt::write_actions(&plan.table, sectors) {
-        if let Action::Write { sector, bytes } = action {
-            disk.write_at(sector * 512, &bytes).expect("table");
-        }
-    }
-    let mut put = |extent: gpt::Extent, bytes: &[u8]| {
-        disk.write_at(extent.first() * 512, bytes).expect("image");
-    };
-    put(image.boot, &first.boot);
-    put(image.root, &first.root);
-    disk
 }
 
 /// What a machine has.
@@ -115,62 +90,23 @@ impl Machine {
     }
 }
 
-/// A recorded life: the updates one after the other, and the disk whenever one was settled.
+/// A recorded life, and what it is compared with.
 struct Life {
     releases: Vec<Release>,
     grid: Grid,
     log: Log,
-    before: Memory,
     settled: Vec<Memory>,
 }
 
-/// Updates from the first version through all others that do not panic.
-fn record(releases: Vec<Release>, grid: Grid, disk_mib: u64) -> Life {
-    let before = installed(&releases[0], disk_mib);
-    let recorder = Recorder::default();
-    let mut machine = Machine {
-        disk: before.clone(),
-        variables: MemoryVariables::default(),
-        records: MemoryRecords::default(),
-        starts: 0,
-    };
-    let mut settled = vec![before.clone()];
-    for latest in 1..releases.len() {
-        loop {
-            let had_next = machine.variables.0.contains_key("BootNext");
-            let running = machine.start(&releases).expect("a start").release;
-            let mut variables = recorder.variables(&mut machine.variables);
-            if had_next {
-                // The firmware's own doing.
-                berth_slots::efi::Variables::delete(&mut variables, "BootNext").expect("delete");
-            }
-            if releases[running].panics {
-                continue;
-            }
-            let mut id = [0; 16];
-            id[..8].copy_from_slice(&machine.starts.to_le_bytes());
-            let mut session = Session::open(
-                recorder.disk(&mut machine.disk),
-                variables,
-                recorder.records(&mut machine.records),
-                &releases[running].booted(id),
-            )
-            .expect("a session");
-            let mark = |mark| recorder.mark(mark);
-            let next = act(&mut session, &releases[latest], grid, mark).expect("steps");
-            if next == Next::Settled {
-                break;
-            }
-        }
-        recorder.mark("settled");
-        settled.push(machine.disk.clone());
-    }
+/// On a disk of 100 MiB.
+fn record(releases: Vec<Release>, grid: Grid) -> Life {
+    let before = life::installed(&releases[0], 100 << 11).expect("an installed machine");
+    let recorded = life::record(before, &releases, grid).expect("a life");
     Life {
         releases,
         grid,
-        log: recorder.log(),
-        before,
-        settled,
+        log: recorded.log,
+        settled: recorded.settled,
     }
 }
 
@@ -227,7 +163,7 @@ fn check(life: &Life) -> Counts {
     let (log, releases) = (&life.log, &life.releases);
     let mut counts = Counts::default();
     let mut seen = HashSet::new();
-    let mut flushed = (0, life.before.clone());
+    let mut flushed = (0, life.settled[0].clone());
     for state in states(log, OPTIONS) {
         counts.states += 1;
         let failed = |what: String| -> ! { panic!("{what}\n{state}\nseed {}", OPTIONS.seed) };
@@ -334,7 +270,7 @@ fn every_cut_of_two_updates_starts_and_converges() {
         release(2, 120, 528),
         release(3, 1032, 528),
     ];
-    let life = record(releases, FEW, 100);
+    let life = record(releases, FEW);
     let counts = check(&life);
     report("two updates", &life.log, &counts, since);
     assert!(counts.states >= 100_000, "{} states", counts.states);
@@ -350,7 +286,7 @@ fn every_cut_around_a_version_that_panics_starts_and_converges() {
         release(3, 60, 600),
     ];
     releases[1].panics = true;
-    let life = record(releases, MANY, 100);
+    let life = record(releases, MANY);
     let counts = check(&life);
     report("a version that panics", &life.log, &counts, since);
 }
