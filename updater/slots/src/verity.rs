@@ -42,7 +42,7 @@ pub trait HashSink {
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// dm-verity protects at least one block.
-    #[error("cannot build a dm-verity tree over {0} blocks: it must be 1 to 2^52")]
+    #[error("cannot build a dm-verity tree over {0} blocks: it must be 1 to 2^51")]
     Size(u64),
     /// Data did not come as announced.
     #[error("the dm-verity tree was laid out for {expected} blocks of data and got {got}")]
@@ -103,7 +103,7 @@ impl Geometry {
     /// # Errors
     /// [`Error::Size`].
     pub fn new(data_blocks: u64) -> Result<Self, Error> {
-        if data_blocks == 0 || data_blocks > 1 << 52 {
+        if data_blocks == 0 || data_blocks > 1 << 51 {
             return Err(Error::Size(data_blocks));
         }
         let mut sizes = Vec::new();
