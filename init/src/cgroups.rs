@@ -34,6 +34,15 @@ pub(crate) fn role(name: &str) -> Result<OwnedFd, Failure> {
     make(&format!("{ROOT}/system/{name}"))
 }
 
+/// Makes the cgroup of one role and sets its limits: files of cgroup v2 and their values.
+pub(crate) fn limit_role(name: &str, limits: &[(&str, &str)]) -> Result<(), Failure> {
+    role(name)?;
+    for (file, value) in limits {
+        write_kernel_file(&format!("{ROOT}/system/{name}/{file}"), value)?;
+    }
+    Ok(())
+}
+
 /// Makes the cgroup of a container, if it is not there, sets its limits and gives its directory.
 pub(crate) fn container(name: &str, limits: Option<&Resources>) -> Result<OwnedFd, Failure> {
     let path = format!("{ROOT}/containers/{name}");
@@ -42,6 +51,26 @@ pub(crate) fn container(name: &str, limits: Option<&Resources>) -> Result<OwnedF
         write_kernel_file(&format!("{path}/{file}"), value)?;
     }
     Ok(group)
+}
+
+/// Makes an empty cgroup for a probe's program below a container's and gives its directory.
+///
+/// It is a new one each time: a kernel may kill what is cloned into a cgroup that was ever killed
+/// (seen with 6.18.44; 6.12.117 does not).
+pub(crate) fn probe(container: &str) -> Result<OwnedFd, Failure> {
+    let path = probe_path(container);
+    // Not there, or not empty yet: making it or cloning into it will tell.
+    let _ = std::fs::remove_dir(&path);
+    make(&path)
+}
+
+/// Kills what a container's probe started.
+pub(crate) fn kill_probe(container: &str) -> Result<(), Failure> {
+    write_kernel_file(&format!("{}/cgroup.kill", probe_path(container)), "1")
+}
+
+fn probe_path(container: &str) -> String {
+    format!("{ROOT}/containers/{container}/berth-probe")
 }
 
 /// Kills every process in a container at once.

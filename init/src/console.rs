@@ -6,7 +6,7 @@ use std::fs::{self, OpenOptions};
 use std::io::Write as _;
 use std::os::unix::fs::OpenOptionsExt;
 
-use berth_provision::status::{Slot, Status};
+use berth_provision::status::{HealthState, HealthStatus, Slot, Status};
 
 /// The page, in plain ASCII lines, without anything that changes by itself.
 pub(crate) fn page(status: &Status) -> String {
@@ -50,8 +50,10 @@ pub(crate) fn page(status: &Status) -> String {
             .map_or_else(String::new, |exit| format!(", last ended with {exit}"));
         let _ = writeln!(
             page,
-            "  container  {} {}{restarts}{ended}",
-            container.name, container.state
+            "  container  {} {}{}{restarts}{ended}",
+            container.name,
+            container.state,
+            health(container.health.as_ref())
         );
     }
     if let Some(update) = &status.update
@@ -63,6 +65,23 @@ pub(crate) fn page(status: &Status) -> String {
         let _ = writeln!(page, "  trouble    {trouble}");
     }
     page
+}
+
+/// How a container that runs is; one that does not is not asked.
+fn health(health: Option<&HealthStatus>) -> String {
+    let Some(health) = health.filter(|health| health.state != HealthState::Down) else {
+        return String::new();
+    };
+    let why = match (health.state, &health.sentence) {
+        (HealthState::Unhealthy, Some(why)) => format!(" ({why})"),
+        _ => String::new(),
+    };
+    // It runs already; what starts is its health.
+    let word = match health.state {
+        HealthState::Starting => "not healthy yet",
+        state => state.name(),
+    };
+    format!(", {word}{why}")
 }
 
 /// Writes the page to every console of the kernel. A console that takes no more (a serial line
@@ -102,6 +121,29 @@ mod tests {
     fn the_page_is_on_every_console_that_can_be_written() {
         let text = "tty0   -WU (EC  )  4:1\nttyS0   -W- (EC p a)  4:64\nnetcon0  --- (E )\n";
         assert_eq!(writable(text).collect::<Vec<_>>(), ["tty0", "ttyS0"]);
+    }
+
+    #[test]
+    fn the_page_says_how_containers_are_and_why() {
+        let shown = |state, sentence: Option<&str>| {
+            health(Some(&HealthStatus {
+                state,
+                since_us: 1,
+                fails: 0,
+                sentence: sentence.map(str::to_owned),
+            }))
+        };
+        assert_eq!(shown(HealthState::Healthy, None), ", healthy");
+        assert_eq!(
+            shown(HealthState::Unhealthy, Some("it answers with status 500")),
+            ", unhealthy (it answers with status 500)"
+        );
+        assert_eq!(
+            shown(HealthState::Starting, Some("nothing listens on port 80")),
+            ", not healthy yet"
+        );
+        assert_eq!(shown(HealthState::Down, None), "");
+        assert_eq!(health(None), "");
     }
 
     #[test]

@@ -4,15 +4,16 @@
 use std::collections::VecDeque;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use berth_containers::Errno;
 use berth_containers::launch::{self, Child, Launch, Native, Streams};
 use berth_containers::plan::Plan;
 use berth_containers::report::Progress;
 use berth_containers::spec::{Container, Resources};
 use berth_containers::supervise::{Action, End, Event, Id, Supervisor};
+use berth_containers::{Errno, health};
 use berth_provision::status::ContainerStatus;
 
 use crate::failure::{Doing, Failure};
+use crate::health::Health;
 use crate::kernel_log::{KernelLog, Urgency, now_us};
 use crate::roles::Role;
 use crate::sys::How;
@@ -22,6 +23,7 @@ use crate::{LOG_ROLE, cgroups, container_logs};
 #[derive(Debug)]
 pub(crate) struct Containers {
     supervisor: Supervisor,
+    health: Health,
     units: Vec<Unit>,
     null: OwnedFd,
     /// Every container that should run has started.
@@ -64,6 +66,7 @@ impl Containers {
     pub(crate) fn new(specs: &[Container]) -> Result<Self, Failure> {
         Ok(Self {
             supervisor: Supervisor::new(specs).doing(|| "order the containers".to_owned())?,
+            health: Health::new(specs),
             units: specs.iter().map(Unit::new).collect(),
             null: launch::null().doing(|| "open /dev/null".to_owned())?,
             ready_us: None,
@@ -78,6 +81,9 @@ impl Containers {
         let mut events = VecDeque::from([event]);
         let mut actions = Vec::new();
         while let Some(event) = events.pop_front() {
+            if let Some(event) = health_event(event) {
+                events.extend(self.watch(event, log));
+            }
             self.supervisor.handle(now_us(), event, &mut actions);
             for action in actions.drain(..) {
                 self.changed = true;
@@ -104,9 +110,22 @@ impl Containers {
         }
     }
 
+    /// Tells the monitor what happened; what the supervisor has to know of it.
+    fn watch(&mut self, event: health::Event, log: &mut KernelLog) -> Vec<Event> {
+        let units = &self.units;
+        let container = |id: Id| units.get(id.0)?.child.as_ref().map(Child::pidfd);
+        let news = self.health.handle(event, container, log);
+        self.changed |= news.changed;
+        if news.trouble.is_some() {
+            self.trouble = news.trouble;
+        }
+        news.healthy.into_iter().map(Event::Healthy).collect()
+    }
+
     /// When [`Event::Tick`] is due.
     pub(crate) fn deadline_us(&self) -> u64 {
-        self.supervisor.deadline_us().unwrap_or(u64::MAX)
+        let supervisor = self.supervisor.deadline_us().unwrap_or(u64::MAX);
+        supervisor.min(self.health.deadline_us())
     }
 
     /// How long stopping everything may take.
@@ -152,8 +171,15 @@ impl Containers {
         }
     }
 
-    /// A process has ended: whether it was a container's first.
+    /// A process has ended: whether it was a container's first, or a prober.
     pub(crate) fn reaped(&mut self, pid: i32, how: How, log: &mut KernelLog) -> bool {
+        if let Some((event, shown)) = self.health.reaped(pid, how) {
+            self.changed |= shown;
+            for event in self.watch(event, log) {
+                self.handle(event, log);
+            }
+            return true;
+        }
         let is_it = |unit: &Unit| unit.child.as_ref().is_some_and(|child| child.pid() == pid);
         let Some(index) = self.units.iter().position(is_it) else {
             return false;
@@ -289,9 +315,21 @@ impl Containers {
             pid: unit.child.as_ref().map(Child::pid),
             restarts: u32::try_from(restarts).unwrap_or(u32::MAX),
             started_us: unit.started_us,
+            health: self.health.status(Id(index)),
             last_exit: unit.last_exit.clone(),
             memory: None,
         }
+    }
+}
+
+/// What an event about containers means for their health.
+fn health_event(event: Event) -> Option<health::Event> {
+    match event {
+        Event::Executed(id) => Some(health::Event::Executed(id)),
+        Event::Ended(id, _) => Some(health::Event::Ended(id)),
+        Event::StopAll | Event::KillAll => Some(health::Event::StopAll),
+        Event::Tick => Some(health::Event::Tick),
+        _ => None,
     }
 }
 

@@ -24,6 +24,7 @@ mod entropy;
 mod failure;
 mod first_boot;
 mod grace_periods;
+mod health;
 mod hostname;
 mod kernel_log;
 mod last_resort;
@@ -62,6 +63,8 @@ const NETWORK_ROLE: &str = "network";
 const UPDATE_ROLE: &str = "update";
 /// What keeps the containers' output: `/init log NAME:BYTES…`.
 const LOG_ROLE: &str = "log";
+/// What asks a container for its health: `/init probe …`.
+const PROBE_ROLE: &str = "probe";
 /// The closing of the state on the way down.
 const CLOSE_ROLE: &str = "close-state";
 
@@ -73,6 +76,7 @@ fn main() -> ExitCode {
         [NETWORK_ROLE] => role(network::run_agent),
         [UPDATE_ROLE] => role(updates::run_updater),
         [LOG_ROLE, logs @ ..] => role(|| container_logs::run(logs)),
+        [PROBE_ROLE, asked @ ..] => role(|| health::run_prober(asked)),
         [CLOSE_ROLE] => role(shutdown::close_state),
         _ if std::process::id() == 1 => pid1::run(),
         _ => {

@@ -70,6 +70,11 @@ fn the_demo_boots_in_48_mib_and_its_processes_keep_at_most_8() -> TestResult {
     machine.console().ready(within(10))?;
     machine
         .console()
+        .expect("the demo to be healthy", within(10), |line| {
+            line.get("container") == Some("status") && line.get("health") == Some("healthy")
+        })?;
+    machine
+        .console()
         .expect("the end of the boot", within(10), |line| {
             line.get("phase") == Some("relax") && line.says("end")
         })?;

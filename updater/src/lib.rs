@@ -8,7 +8,6 @@
 //! from the network.
 
 mod decide;
-mod gate;
 mod metadata;
 pub mod report;
 mod role;

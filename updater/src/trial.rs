@@ -5,7 +5,7 @@
 //! server was reached with genuine metadata, because a version that cannot be updated any more
 //! must not stay.
 
-use crate::gate::{self, Rule};
+use berth_provision::gate::{self, Rule};
 use berth_provision::status::Status;
 use berth_provision::{Machine, Update};
 
@@ -135,6 +135,7 @@ mod tests {
     fn status(state: &str) -> Status {
         Status {
             uptime_us: NOW_US,
+            ready_us: Some(1),
             networks: vec![NetworkStatus {
                 name: "lan".into(),
                 interface: Some("eth0".into()),

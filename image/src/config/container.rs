@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use berth_containers::spec::{Log, Restart, RestartPolicy};
+use berth_containers::spec::{Health, Log, Restart, RestartPolicy};
 
+use super::health;
 use super::mistakes::Place;
 use super::mounts::{self, MountConfig, target_path};
 use super::table::{Located, Table, expected, positive, string};
@@ -59,8 +60,12 @@ pub struct ContainerConfig {
     pub privileged: bool,
     /// Names of containers that must have started before.
     pub after: Vec<String>,
+    /// Names of containers that must have been healthy before.
+    pub after_healthy: Vec<String>,
     /// Whether the machine must have an address before it starts.
     pub after_network: bool,
+    /// How it is found out whether it does its work.
+    pub health: Option<Located<Health>>,
     /// What happens when it ends.
     pub restart: Restart,
     /// Replaces the image's stop signal.
@@ -107,7 +112,13 @@ pub(super) fn read(top: &mut Table<'_>) -> Vec<ContainerConfig> {
         ));
         return Vec::new();
     }
-    let names: Vec<String> = tables.iter().map(|(name, _)| name.value.clone()).collect();
+    let names: Vec<Known> = tables
+        .iter()
+        .map(|(name, table)| Known {
+            name: name.value.clone(),
+            has_check: table.key_span("health").is_some(),
+        })
+        .collect();
     let mut afters = Vec::new();
     let mut containers = Vec::new();
     for (name, table) in tables {
@@ -126,7 +137,7 @@ pub(super) fn read(top: &mut Table<'_>) -> Vec<ContainerConfig> {
     containers
 }
 
-fn container(name: Located<String>, mut table: Table<'_>, names: &[String]) -> ContainerConfig {
+fn container(name: Located<String>, mut table: Table<'_>, names: &[Known]) -> ContainerConfig {
     check_name(&name, &table);
     let image = read_image(&mut table);
     let command_example = "a list of strings, like [\"nginx\", \"-g\", \"daemon off;\"]";
@@ -148,11 +159,12 @@ fn container(name: Located<String>, mut table: Table<'_>, names: &[String]) -> C
     let read_only = table.boolean("read_only");
     let user_namespace = table.boolean("user_namespace");
     let privileged = table.boolean("privileged").unwrap_or(false);
-    let (after, after_network) = after(&mut table, &name.value, names);
+    let after = after(&mut table, &name.value, names);
+    let health = health::read(&mut table);
     let restart = restart(&mut table);
     let (stop_signal, stop_timeout_ms) = stop(&mut table);
     let log = log(&mut table);
-    table.not_yet(&["ports", "secrets", "health", "when", "essential"]);
+    table.not_yet(&["ports", "secrets", "when", "essential"]);
     if privileged {
         for (key, clashes) in [
             ("cap_add", !cap_add.is_empty()),
@@ -189,8 +201,10 @@ fn container(name: Located<String>, mut table: Table<'_>, names: &[String]) -> C
         read_only: read_only.unwrap_or(true),
         user_namespace: user_namespace.unwrap_or(!privileged),
         privileged,
-        after,
-        after_network,
+        after: after.started,
+        after_healthy: after.healthy,
+        after_network: after.network,
+        health,
         restart,
         stop_signal,
         stop_timeout_ms,
@@ -384,41 +398,73 @@ fn limits(table: &mut Table<'_>) -> Limits {
     limits
 }
 
-fn after(table: &mut Table<'_>, own: &str, names: &[String]) -> (Vec<String>, bool) {
+/// A container that `after` can name.
+struct Known {
+    name: String,
+    has_check: bool,
+}
+
+/// What a container waits for.
+#[derive(Default)]
+struct After {
+    started: Vec<String>,
+    healthy: Vec<String>,
+    network: bool,
+}
+
+/// One item of `after`.
+enum Awaited {
+    Network,
+    Started(String),
+    Healthy(String),
+}
+
+fn after(table: &mut Table<'_>, own: &str, names: &[Known]) -> After {
     let list = table.list(
         "after",
-        "a list, like [\"network\", \"container:db\"]",
-        |value| {
-            let text = string(value)?;
-            if text == "network" {
-                return Ok(None);
-            }
-            let Some(name) = text.strip_prefix("container:") else {
-                return Err(format!(
-                    "expected \"network\" or \"container:NAME\", found {text:?}"
-                ));
-            };
-            if let Some((_, condition)) = name.split_once(':') {
-                return Err(format!(
-                    "waiting for {condition:?} is not supported yet; \"container:NAME\" waits \
-                     for the start"
-                ));
-            }
-            if name == own {
-                return Err("a container cannot wait for itself".to_owned());
-            }
-            if !names.iter().any(|known| known == name) {
-                return Err(format!("there is no [container.{name}]"));
-            }
-            Ok(Some(name.to_owned()))
-        },
+        "a list, like [\"network\", \"container:db\", \"container:db:healthy\"]",
+        |value| awaited(&string(value)?, own, names),
     );
-    let list = list.unwrap_or_default();
-    let network = list.iter().any(|item| item.value.is_none());
-    (
-        list.into_iter().filter_map(|item| item.value).collect(),
-        network,
-    )
+    let mut after = After::default();
+    for item in list.unwrap_or_default() {
+        match item.value {
+            Awaited::Network => after.network = true,
+            Awaited::Started(name) => after.started.push(name),
+            Awaited::Healthy(name) => after.healthy.push(name),
+        }
+    }
+    after
+}
+
+fn awaited(text: &str, own: &str, names: &[Known]) -> Result<Awaited, String> {
+    if text == "network" {
+        return Ok(Awaited::Network);
+    }
+    let wrong = || {
+        format!(
+            "expected \"network\", \"container:NAME\" or \"container:NAME:healthy\", found \
+             {text:?}"
+        )
+    };
+    let rest = text.strip_prefix("container:").ok_or_else(wrong)?;
+    let (name, for_health) = match rest.split_once(':') {
+        None => (rest, false),
+        Some((name, "healthy")) => (name, true),
+        Some(_) => return Err(wrong()),
+    };
+    if name == own {
+        return Err("a container cannot wait for itself".to_owned());
+    }
+    let Some(known) = names.iter().find(|known| known.name == name) else {
+        return Err(format!("there is no [container.{name}]"));
+    };
+    match for_health {
+        false => Ok(Awaited::Started(name.to_owned())),
+        true if known.has_check => Ok(Awaited::Healthy(name.to_owned())),
+        true => Err(format!(
+            "[container.{name}] has no health, so it is never found healthy"
+        )),
+    }
 }
 
 /// Indices of the containers that wait, through `after`, for themselves.
@@ -429,7 +475,9 @@ fn circle(containers: &[ContainerConfig]) -> Vec<usize> {
         let mut seen = vec![false; containers.len()];
         let mut open = vec![start];
         while let Some(at) = open.pop() {
-            for next in containers[at].after.iter().filter_map(index_of) {
+            let config = &containers[at];
+            let after = config.after.iter().chain(&config.after_healthy);
+            for next in after.filter_map(index_of) {
                 if !seen[next] {
                     seen[next] = true;
                     open.push(next);

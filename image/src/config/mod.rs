@@ -4,6 +4,7 @@
 //! format that this version does not build is refused by name. Nothing here opens an image.
 
 mod container;
+mod health;
 mod image;
 mod mistakes;
 mod mounts;

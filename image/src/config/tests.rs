@@ -47,12 +47,14 @@ expose = ["8080/tcp"]
 mounts = [{ volume = "www", target = "/srv" }, { tmpfs = "/tmp", size = "64M" }, { status = true, target = "/run/berth" }]
 cap_add = ["net_bind_service", "CHOWN"]
 resources = { cpus = 1.5, memory = "256M", pids = 200 }
-after = ["network", "container:db"]
+after = ["network", "container:db", "container:db:healthy"]
+health = { http = "http://:80/" }
 restart = { policy = "on-failure", backoff = "1s..60s" }
 stop = { signal = "SIGQUIT", timeout = "3s" }
 log = { keep = "1M" }
 [container.db]
 image = "oci-archive:db.tar"
+health = { exec = ["pg_isready"], every = "30s", timeout = "2s", fails = 1, start = "1m" }
 "#;
     let config = parse("berth.toml", text).expect("a correct file");
     assert_eq!(config.hostname, "edge-{serial}");
@@ -67,6 +69,7 @@ image = "oci-archive:db.tar"
     assert_eq!(web.cpu_millis, Some(1500));
     assert_eq!(web.memory_bytes, Some(256 << 20));
     assert_eq!(web.after, ["db"]);
+    assert_eq!(web.after_healthy, ["db"]);
     assert!(web.after_network);
     assert_eq!(web.mounts.len(), 3);
     assert!(web.mounts[2].read_only, "the status is never writable");
@@ -139,11 +142,6 @@ fn keys_that_are_not_built_yet_are_refused_by_name() {
             "7:1",
             "secrets",
         ),
-        (
-            "[container.a]\nimage = \"oci:a\"\nhealth = { tcp = \"x\" }\n",
-            "7:1",
-            "health",
-        ),
         ("[network.lan]\ndhcp4 = true\nvlan = 7\n", "7:1", "vlan"),
     ] {
         assert_eq!(
@@ -169,11 +167,6 @@ fn values_that_are_not_built_yet_are_refused_by_name() {
         (
             "source = \"pull\"",
             "7:10: source: \"pull\" is not supported yet; use \"baked\"",
-        ),
-        (
-            "after = [\"container:b:healthy\"]",
-            "7:10: after: waiting for \"healthy\" is not supported yet; \"container:NAME\" waits \
-             for the start",
         ),
     ] {
         assert_eq!(
@@ -286,6 +279,11 @@ fn wrong_values_of_a_container_say_what_was_expected() {
             "7:10: after: a container cannot wait for itself",
         ),
         (
+            "after = [\"container:a:healty\"]",
+            "7:10: after: expected \"network\", \"container:NAME\" or \"container:NAME:healthy\", \
+             found \"container:a:healty\"",
+        ),
+        (
             "read_only = 1",
             "7:13: read_only: expected true or false, found the number 1",
         ),
@@ -315,6 +313,24 @@ fn containers_that_wait_for_each_other_are_refused() {
             "berth.toml:10:1: after: container \"b\" waits, through others, for itself",
         ]
     );
+}
+
+#[test]
+fn waiting_for_health_needs_a_check_and_makes_circles_too() {
+    let pair = |a: &str, b: &str| {
+        container_mistakes(&format!(
+            "[container.a]\nimage = \"oci:a\"\n{a}\n[container.b]\nimage = \"oci:b\"\n{b}\n"
+        ))
+    };
+    let waits = "after = [\"container:b:healthy\"]";
+    let check = "health = { tcp = \":1\" }";
+    assert_eq!(
+        pair(waits, ""),
+        ["berth.toml:7:10: after: [container.b] has no health, so it is never found healthy"]
+    );
+    assert!(pair(waits, check).is_empty());
+    let circle = pair(waits, &format!("{check}\nafter = [\"container:a\"]"));
+    assert_eq!(circle.len(), 2, "{circle:?}");
 }
 
 #[test]

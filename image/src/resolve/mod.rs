@@ -99,8 +99,10 @@ pub fn container(
             linux: confinement::of(config, first_id),
         },
         after: config.after.clone(),
+        after_healthy: config.after_healthy.clone(),
         after_network: config.after_network,
         volumes: mounts::volumes(config, image),
+        health: config.health.as_ref().map(|health| health.value.clone()),
         restart: config.restart.clone(),
         stop: Stop {
             signal,

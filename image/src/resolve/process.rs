@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use berth_containers::spec::{Process, User};
+use berth_containers::spec::{Probe, Process, User};
 use berth_tree::Kind;
 
 use super::{Image, Wrong, confinement};
@@ -20,7 +20,17 @@ pub(super) fn of(config: &ContainerConfig, image: &Image<'_>) -> Result<Process,
         .or_else(|| Some(image.execution.working_dir.clone()).filter(|dir| dir.starts_with('/')))
         .unwrap_or_else(|| "/".to_owned());
     let args = arguments(config, image)?;
-    check_program(config, image, &args, &env, &cwd)?;
+    let started_in = StartedIn {
+        env: &env,
+        cwd: &cwd,
+    };
+    check_program(config, image, &args, &started_in).map_err(|why| (config.place, why))?;
+    if let Some(health) = &config.health
+        && let Probe::Exec(command) = &health.value.probe
+    {
+        check_program(config, image, command, &started_in)
+            .map_err(|why| (health.place, format!("health: {why}")))?;
+    }
     Ok(Process {
         terminal: false,
         capabilities: confinement::capability_sets(config, user.uid),
@@ -99,15 +109,21 @@ fn environment(
     env
 }
 
+/// What decides where a program is looked for.
+struct StartedIn<'a> {
+    env: &'a BTreeMap<String, String>,
+    cwd: &'a str,
+}
+
 /// A program that is not there is found now and not at every start of the machine. What a mount
 /// brings cannot be known here.
 fn check_program(
     config: &ContainerConfig,
     image: &Image<'_>,
     args: &[String],
-    env: &BTreeMap<String, String>,
-    cwd: &str,
-) -> Result<(), Wrong> {
+    started_in: &StartedIn<'_>,
+) -> Result<(), String> {
+    let StartedIn { env, cwd } = started_in;
     let program = args.first().map(String::as_str).unwrap_or_default();
     let search = env.get("PATH").map(String::as_str).unwrap_or_default();
     let candidates: Vec<String> = if program.starts_with('/') {
@@ -141,10 +157,9 @@ fn check_program(
     if mounted {
         return Ok(());
     }
-    let why = match unusable {
+    Err(match unusable {
         Some(path) => format!("{path} in the image is not a program"),
         None if program.contains('/') => format!("the image has no {program}"),
         None => format!("the image has no program {program:?} in {search}"),
-    };
-    Err((config.place, why))
+    })
 }

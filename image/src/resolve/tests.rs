@@ -1,6 +1,6 @@
 //! How file and image combine, on a small image made here.
 
-use berth_containers::spec::{NamespaceKind, Seccomp};
+use berth_containers::spec::{NamespaceKind, Probe, Seccomp};
 use berth_tree::{Content, Kind, Metadata, Node, Spool, Tree};
 
 use super::*;
@@ -284,4 +284,24 @@ fn user_ids_depend_on_the_name_and_never_overlap() {
     assert!(sorted.windows(2).all(|pair| pair[1] - pair[0] >= 65_536));
     assert!(sorted.iter().all(|first| *first >= 1_000_000));
     assert_eq!(first_ids(["c7"].into_iter())[0], ids[7]);
+}
+
+#[test]
+fn a_probe_is_resolved_and_its_program_must_be_in_the_image() {
+    let fixture = Fixture::new();
+    let resolved = fixture.resolve("health = { exec = [\"server\", \"--check\"] }");
+    let health = resolved
+        .expect("resolve")
+        .container
+        .health
+        .expect("a check");
+    let expected = Probe::Exec(vec!["server".into(), "--check".into()]);
+    assert_eq!(health.probe, expected);
+    assert_eq!(
+        fixture.message("health = { exec = [\"pg_isready\"] }"),
+        "berth.toml:7:1: container \"web\": health: the image has no program \"pg_isready\" in \
+         /usr/bin"
+    );
+    let unasked = fixture.resolve("").expect("resolve").container;
+    assert_eq!(unasked.health, None);
 }

@@ -56,8 +56,10 @@ fn read(bundle: &Path) -> Result<Container> {
         digest: String::new(),
         oci,
         after: Vec::new(),
+        after_healthy: Vec::new(),
         after_network: false,
         volumes: Vec::new(),
+        health: None,
         restart: Restart {
             policy: RestartPolicy::No,
             backoff_min_ms: 0,

@@ -34,6 +34,42 @@ pub(crate) struct Inherited {
     pub(crate) mounts: Vec<Option<OwnedFd>>,
 }
 
+/// What was made for a further process of a running container.
+pub(crate) struct Inside<'a> {
+    /// Signals that its parent ignores.
+    pub(crate) ignored_signals: Signals,
+    /// A pidfd of the container's first process.
+    pub(crate) container: BorrowedFd<'a>,
+    /// Where the report goes.
+    pub(crate) report: BorrowedFd<'a>,
+}
+
+/// Enters a running container and runs a further program in it. Never returns.
+pub(crate) fn run_inside(plan: &Plan, inside: &Inside<'_>, streams: &launch::Streams<'_>) -> ! {
+    let Err(failure) = enter(plan, inside, streams);
+    failure.send(inside.report);
+    process::exit(NOT_SET_UP)
+}
+
+fn enter<'a>(
+    plan: &'a Plan,
+    inside: &Inside<'_>,
+    streams: &launch::Streams<'_>,
+) -> Result<Infallible, Failure<'a>> {
+    // The container's own root could look into this process from now on: what it holds open is
+    // the machine's.
+    process::hide().map_err(failed(Step::Hide))?;
+    for limit in &plan.limits {
+        process::limit(0, limit.resource, limit.soft, limit.hard).map_err(failed(Step::Limits))?;
+    }
+    process::join(inside.container, plan.namespaces.to_join()).map_err(failed(Step::Join))?;
+    process::new_session().map_err(failed(Step::Session))?;
+    process::new_session_keyring().map_err(failed(Step::Keyring))?;
+    process::become_user(0, 0, &[]).map_err(failed(Step::RootUser))?;
+    confine(plan, inside.ignored_signals, inside.report, streams)?;
+    execute(plan, inside.report)
+}
+
 /// Sets the child up and runs its program. Never returns.
 pub(crate) fn run(plan: &Plan, inherited: &Inherited, streams: &launch::Streams<'_>) -> ! {
     let Err(failure) = set_up(plan, inherited, streams);
@@ -62,11 +98,19 @@ fn set_up<'a>(
     if let Some(name) = &plan.host_name {
         process::set_host_name(name).map_err(failed(Step::HostName))?;
     }
+    if plan.namespaces.network {
+        process::raise_loopback().map_err(failed(Step::Loopback))?;
+    }
     process::set_umask(0);
     set_up_files(plan, inherited)?;
-    confine(plan, inherited, streams)?;
+    let report = inherited.report.as_fd();
+    confine(plan, inherited.ignored_signals, report, streams)?;
+    execute(plan, report)
+}
 
-    let ready = files::write(inherited.report.as_fd(), &[READY]).map(|_| ());
+/// Says that everything is set up, and becomes the program.
+fn execute<'a>(plan: &'a Plan, report: BorrowedFd<'_>) -> Result<Infallible, Failure<'a>> {
+    let ready = files::write(report, &[READY]).map(|_| ());
     ready.map_err(failed(Step::Exec))?;
     Err(about(Step::Exec, plan.process.program())(
         plan.process.exec(),
@@ -104,16 +148,17 @@ fn set_up_files<'a>(plan: &'a Plan, inherited: &Inherited) -> Result<(), Failure
 /// Identity, privileges, streams: what the program finds when it starts.
 fn confine<'a>(
     plan: &'a Plan,
-    inherited: &Inherited,
+    ignored_signals: Signals,
+    report: BorrowedFd<'_>,
     streams: &launch::Streams<'_>,
 ) -> Result<(), Failure<'a>> {
     let program = &plan.process;
-    connect(streams, inherited.report.as_fd()).map_err(failed(Step::Streams))?;
+    connect(streams, report).map_err(failed(Step::Streams))?;
     for limit in plan.limits.iter().filter(|limit| limit.is_of_descriptors()) {
         process::limit(0, limit.resource, limit.soft, limit.hard)
             .map_err(failed(Step::Descriptors))?;
     }
-    process::reset_signals(inherited.ignored_signals).map_err(failed(Step::Signals))?;
+    process::reset_signals(ignored_signals).map_err(failed(Step::Signals))?;
     process::set_umask(program.umask);
     if program.no_new_privileges {
         process::no_new_privileges().map_err(failed(Step::NoNewPrivileges))?;

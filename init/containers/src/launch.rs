@@ -8,7 +8,7 @@
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::OnceLock;
 
-use crate::child::{self, Inherited};
+use crate::child::{self, Inherited, Inside};
 use crate::devices;
 use crate::mounts::Source;
 use crate::plan::Plan;
@@ -94,19 +94,49 @@ impl Launch for Native {
             drop((admit, reports));
             child::run(plan, &inherited, streams);
         };
-        let child = Child {
-            pid,
-            pidfd,
-            reports: Some(reports),
-            received: Vec::new(),
-            outcome: Progress::SettingUp,
-        };
+        let child = Child::new(pid, pidfd, reports);
         if let Err(why) = admit_child(plan, pid, &inherited, admit.as_fd()) {
             // It is waiting and can do nothing else; should the signal fail, the pipe's end comes.
             let _ = child.signal(libc::SIGKILL);
             return Err(failed(why));
         }
         Ok(child)
+    }
+}
+
+/// Starts a further process in a running container: in its namespaces, as its user, with its
+/// limits and its confinement, into `cgroup`. `container` is a pidfd of its first process.
+///
+/// To be called by a process with one thread whose children are born into the container's pid
+/// namespace.
+///
+/// # Errors
+/// When no child could be made.
+pub(crate) fn inside(
+    plan: &Plan,
+    container: BorrowedFd<'_>,
+    streams: &Streams<'_>,
+    cgroup: BorrowedFd<'_>,
+) -> Result<Child, LaunchError> {
+    let failed = |doing: &'static str| {
+        move |errno| LaunchError {
+            container: plan.name.clone(),
+            doing: doing.to_owned(),
+            errno,
+        }
+    };
+    let ignored_signals = ignored_signals().map_err(failed("asking which signals are ignored"))?;
+    let (reports, report) = files::pipe(libc::O_NONBLOCK).map_err(failed("making a pipe"))?;
+    match process::clone(0, Some(cgroup)).map_err(failed("clone"))? {
+        Cloned::Parent { pid, pidfd } => Ok(Child::new(pid, pidfd, reports)),
+        Cloned::Child => {
+            let inside = Inside {
+                ignored_signals,
+                container,
+                report: report.as_fd(),
+            };
+            child::run_inside(plan, &inside, streams)
+        }
     }
 }
 
@@ -222,6 +252,16 @@ pub struct Child {
 }
 
 impl Child {
+    fn new(pid: i32, pidfd: OwnedFd, reports: OwnedFd) -> Self {
+        Self {
+            pid,
+            pidfd,
+            reports: Some(reports),
+            received: Vec::new(),
+            outcome: Progress::SettingUp,
+        }
+    }
+
     /// Its process id.
     #[must_use]
     pub fn pid(&self) -> i32 {

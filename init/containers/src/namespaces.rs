@@ -78,6 +78,16 @@ impl Namespaces {
         })
     }
 
+    /// Flags with which a further process joins those that are its own. The pid namespace is
+    /// not among them: a process is in one from its birth.
+    pub(crate) fn to_join(&self) -> u64 {
+        let cgroup = match self.cgroup {
+            true => libc::CLONE_NEWCGROUP as u64,
+            false => 0,
+        };
+        self.flags & !(libc::CLONE_NEWPID as u64) | cgroup
+    }
+
     /// The machine's user id of a container's.
     pub(crate) fn outer_uid(&self, uid: u32) -> Option<u32> {
         match &self.ids {

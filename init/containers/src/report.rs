@@ -39,11 +39,15 @@ macro_rules! steps {
 
 steps! {
     Admission = "waiting for admission",
+    Hide = "hiding from the container",
+    Limits = "setting resource limits",
+    Join = "joining the container's namespaces",
     Session = "making a session",
     Keyring = "making a session keyring",
     RootUser = "becoming the container's root",
     CgroupNamespace = "making the cgroup namespace",
     HostName = "setting the host name",
+    Loopback = "switching the loopback interface on",
     Propagation = "making mounts private",
     EnterRoot = "entering the root file system",
     Mount = "mounting",

@@ -2,7 +2,9 @@
 //!
 //! What runs inside is the subset of the OCI runtime configuration (version 1.1) that Berth
 //! knows, under the specification's own names; an unknown key is refused. What Berth adds
-//! (restart, stop, logs) stands beside it.
+//! (health, restart, stop, logs) stands beside it.
+
+use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
@@ -21,12 +23,18 @@ pub struct Container {
     /// Names of containers that must have started before this one.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub after: Vec<String>,
+    /// Names of containers that must have been healthy once before this one; each has a check.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub after_healthy: Vec<String>,
     /// Whether the machine must have an address before this one starts.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub after_network: bool,
     /// Directories on the state partition that are made before it starts where they are missing.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub volumes: Vec<Volume>,
+    /// How it is found out whether it does its work; nobody asks when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub health: Option<Health>,
     /// What happens when it ends.
     pub restart: Restart,
     /// How it is asked to end.
@@ -64,6 +72,49 @@ pub struct Volume {
     pub gid: u32,
     /// Permission bits of a new one.
     pub mode: u16,
+}
+
+/// How it is found out whether a container does its work.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Health {
+    /// What is asked.
+    pub probe: Probe,
+    /// Milliseconds from one probe to the next.
+    pub every_ms: u64,
+    /// Milliseconds that one probe may take; at most `every_ms`.
+    pub timeout_ms: u64,
+    /// Failed probes in a row that make it unhealthy.
+    pub fails: u32,
+    /// Milliseconds after its start in which failed probes do not count.
+    pub start_ms: u64,
+}
+
+/// What a probe asks. Addresses are those of the container's own network; without one the
+/// loopback address, 127.0.0.1 before ::1.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "lowercase")]
+pub enum Probe {
+    /// A GET over plain HTTP that must be answered with a status from 200 to 399.
+    Http {
+        /// Where, when not on the loopback address.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        address: Option<IpAddr>,
+        /// Port.
+        port: u16,
+        /// Path with its query: printable ASCII, a `/` in front.
+        path: String,
+    },
+    /// A connection that must be accepted.
+    Tcp {
+        /// Where, when not on the loopback address.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        address: Option<IpAddr>,
+        /// Port.
+        port: u16,
+    },
+    /// A program inside the container that must exit with status 0: it and its arguments.
+    Exec(Vec<String>),
 }
 
 /// What happens when a container's first process ends.

@@ -4,6 +4,7 @@
 //! The user's `berth.toml` is read by the builder only; here everything is resolved and typed,
 //! and an unknown key is refused.
 
+pub mod gate;
 pub mod status;
 mod update;
 

@@ -173,15 +173,59 @@ pub struct ContainerStatus {
     /// Process id of its first process on the machine, while it runs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pid: Option<i32>,
-    /// How often it was started again.
+    /// How often it was started again since the machine started.
     pub restarts: u32,
-    /// When it last started.
+    /// When it last started, while it has a process.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub started_us: Option<u64>,
+    /// Its health, when it has a check.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub health: Option<HealthStatus>,
     /// How it last ended: `status 1`, `signal 9`, or why it could not start.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_exit: Option<String>,
     /// Bytes of memory that it holds, when it is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub memory: Option<u64>,
+}
+
+/// The health of a container that has a check.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HealthStatus {
+    /// Where it stands.
+    pub state: HealthState,
+    /// Since when.
+    pub since_us: u64,
+    /// Failed probes in a row that count.
+    pub fails: u32,
+    /// Why the last probe failed, while the last one did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sentence: Option<String>,
+}
+
+/// Where a container's health stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum HealthState {
+    /// It does not run.
+    Down,
+    /// It runs, and no probe was good yet.
+    Starting,
+    /// It does its work.
+    Healthy,
+    /// Too many probes failed in a row.
+    Unhealthy,
+}
+
+impl HealthState {
+    /// The word for it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Down => "down",
+            Self::Starting => "starting",
+            Self::Healthy => "healthy",
+            Self::Unhealthy => "unhealthy",
+        }
+    }
 }

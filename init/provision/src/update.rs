@@ -24,8 +24,8 @@ pub struct Update {
     /// The wave that the machine is in whatever its seed says, counted from 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub wave: Option<u32>,
-    /// Containers that must be healthy before a new version is kept; when absent every container
-    /// with a health check, and when there is none, every container.
+    /// Containers that must be good before a new version is kept, healthy when they have a check
+    /// and running when they have none; when absent, all of them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub healthy: Option<Vec<String>>,
     /// How long all of it must have been so without a break, milliseconds.

@@ -165,6 +165,18 @@ pub(super) fn rules(capabilities: Set) -> Table {
     table
 }
 
+/// The rules for a process that needs these calls and no other.
+pub(super) fn only(calls: &[c_long]) -> Table {
+    let mut table = [Rule::Return(Verdict::REFUSED); LAST_KNOWN + 1];
+    let places = calls.iter().filter_map(|call| usize::try_from(*call).ok());
+    for place in places {
+        if let Some(rule) = table.get_mut(place) {
+            *rule = Rule::Return(Verdict::Allow);
+        }
+    }
+    table
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -8,10 +8,11 @@ mod backoff;
 mod order;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use crate::spec::{Container, RestartPolicy, Stop};
 use backoff::Backoff;
+use order::After;
 pub use order::OrderError;
 
 /// How long a killed container may take to disappear before shutdown goes on without it (its
@@ -38,6 +39,8 @@ pub enum Event {
     LaunchFailed(Id),
     /// The container's program has taken over.
     Executed(Id),
+    /// Its probe has found it healthy.
+    Healthy(Id),
     /// Its first process was reaped.
     Ended(Id, End),
     /// Every container has to stop.
@@ -147,7 +150,7 @@ impl State {
 /// One container under supervision.
 #[derive(Clone, Debug)]
 struct Unit {
-    after: Vec<Id>,
+    after: After,
     needs_network: bool,
     needs_state: bool,
     policy: RestartPolicy,
@@ -156,6 +159,8 @@ struct Unit {
     state: State,
     /// Whether its program has ever taken over: what `after` waits for.
     has_started: bool,
+    /// Whether it has ever been healthy: what `after_healthy` waits for.
+    has_been_healthy: bool,
     restarts: u64,
 }
 
@@ -200,6 +205,7 @@ impl Supervisor {
                 backoff: Backoff::new(&container.restart),
                 state: State::Waiting,
                 has_started: false,
+                has_been_healthy: false,
                 restarts: 0,
             })
             .collect();
@@ -246,7 +252,7 @@ impl Supervisor {
             })
         };
         // Without chains all stop at the same time; with them the sum is a bound.
-        if self.units.iter().all(|unit| unit.after.is_empty()) {
+        if self.units.iter().all(|unit| unit.after.all.is_empty()) {
             longest(&self.units)
         } else {
             sum(&self.units)
@@ -263,6 +269,7 @@ impl Supervisor {
             Event::NetworkUp => self.network = true,
             Event::LaunchFailed(id) => self.ended(now_us, id, End::NotStarted),
             Event::Executed(id) => self.executed(now_us, id),
+            Event::Healthy(id) => self.found_healthy(id),
             Event::Ended(id, end) => self.ended(now_us, id, end),
             Event::StopAll => self.goal = Goal::Stop,
             Event::KillAll => self.kill_all(now_us, actions),
@@ -282,6 +289,15 @@ impl Supervisor {
         if unit.state == State::Starting {
             unit.state = State::Running { since_us: now_us };
             unit.has_started = true;
+        }
+    }
+
+    fn found_healthy(&mut self, id: Id) {
+        let Some(unit) = self.units.get_mut(id.0) else {
+            return;
+        };
+        if matches!(unit.state, State::Running { .. }) {
+            unit.has_been_healthy = true;
         }
     }
 
@@ -343,9 +359,15 @@ impl Supervisor {
 
     fn has_what_it_needs(&self, unit: &Unit) -> bool {
         let started = |id: &Id| self.units.get(id.0).is_some_and(|unit| unit.has_started);
+        let healthy = |id: &Id| {
+            self.units
+                .get(id.0)
+                .is_some_and(|unit| unit.has_been_healthy)
+        };
         (self.network || !unit.needs_network)
             && (self.state || !unit.needs_state)
-            && unit.after.iter().all(started)
+            && unit.after.all.iter().all(started)
+            && unit.after.healthy.iter().all(healthy)
     }
 
     /// Stops what can stop: a container only when nothing that came after it is alive.
@@ -355,7 +377,7 @@ impl Supervisor {
             let needed = self
                 .units
                 .iter()
-                .any(|other| other.state.is_alive() && other.after.contains(&id));
+                .any(|other| other.state.is_alive() && other.after.all.contains(&id));
             let Some(unit) = self.units.get_mut(index) else {
                 continue;
             };
@@ -397,7 +419,7 @@ impl Supervisor {
             && !self
                 .units
                 .iter()
-                .any(|other| other.state.is_alive() && other.after.contains(&id))
+                .any(|other| other.state.is_alive() && other.after.all.contains(&id))
     }
 
     fn kill_all(&mut self, now_us: u64, actions: &mut Vec<Action>) {

@@ -7,7 +7,7 @@ use super::*;
 use crate::spec;
 
 /// A container with a chain of `after`.
-pub(super) fn container(name: &str, after: &[&str]) -> Container {
+pub(crate) fn container(name: &str, after: &[&str]) -> Container {
     Container {
         name: name.into(),
         image: String::new(),
@@ -34,8 +34,10 @@ pub(super) fn container(name: &str, after: &[&str]) -> Container {
             linux: spec::Linux::default(),
         },
         after: after.iter().map(|&name| name.into()).collect(),
+        after_healthy: Vec::new(),
         after_network: false,
         volumes: Vec::new(),
+        health: None,
         restart: spec::Restart {
             policy: RestartPolicy::Always,
             backoff_min_ms: 1_000,
@@ -46,6 +48,20 @@ pub(super) fn container(name: &str, after: &[&str]) -> Container {
             timeout_ms: 10_000,
         },
         log: spec::Log { keep_bytes: 0 },
+    }
+}
+
+/// A container with a health check.
+pub(crate) fn checked(name: &str) -> Container {
+    Container {
+        health: Some(spec::Health {
+            probe: spec::Probe::Exec(vec!["/bin/true".into()]),
+            every_ms: 5_000,
+            timeout_ms: 1_000,
+            fails: 3,
+            start_ms: 20_000,
+        }),
+        ..container(name, &[])
     }
 }
 
@@ -97,6 +113,31 @@ fn a_container_waits_for_state_and_network_when_it_needs_them() {
     assert_eq!(bench.at(0, Event::Begin), [Action::Launch(B)]);
     assert_eq!(bench.at(0, Event::NetworkUp), []);
     assert_eq!(bench.at(0, Event::StateMounted), [Action::Launch(A)]);
+}
+
+#[test]
+fn a_container_that_waits_for_health_starts_with_the_first_good_probe_and_not_before() {
+    let mut web = container("web", &[]);
+    web.after_healthy = vec!["db".into()];
+    let mut bench = Bench::of(&[web, checked("db")]);
+    assert_eq!(bench.at(0, Event::Begin), [Action::Launch(B)]);
+    assert_eq!(bench.at(0, Event::Executed(B)), []);
+    // A word about a run that is over does not count.
+    bench.at(1, Event::Ended(B, End::Exited(1)));
+    assert_eq!(bench.at(1, Event::Healthy(B)), []);
+    assert_eq!(bench.at(2, Event::Tick), [Action::Launch(B)]);
+    bench.at(2, Event::Executed(B));
+    assert_eq!(bench.at(3, Event::Healthy(B)), [Action::Launch(A)]);
+    assert_eq!(bench.at(3, Event::Executed(A)), [Action::Ready]);
+    // It has been healthy once: whoever came after it is started again without asking.
+    bench.at(20, Event::Ended(B, End::Exited(1)));
+    bench.at(20, Event::Ended(A, End::Exited(1)));
+    let launched = bench.at(21, Event::Tick);
+    assert_eq!(launched, [Action::Launch(A), Action::Launch(B)]);
+    // Stopping goes backwards along it.
+    bench.at(21, Event::Executed(A));
+    bench.at(21, Event::Executed(B));
+    assert_eq!(bench.at(22, Event::StopAll), [Action::Signal(A, 15)]);
 }
 
 #[test]
@@ -245,14 +286,17 @@ impl Invariants {
                     assert!(!self.stop_asked, "nothing starts after a stop");
                     assert!(!self.launched[id.0], "never two processes of one container");
                     self.launched[id.0] = true;
-                    for other in &supervisor.units[id.0].after {
+                    for other in &supervisor.units[id.0].after.all {
                         assert!(supervisor.units[other.0].has_started);
+                    }
+                    for other in &supervisor.units[id.0].after.healthy {
+                        assert!(supervisor.units[other.0].has_been_healthy);
                     }
                 }
                 Action::Signal(id, _) => {
                     assert!(self.launched[id.0] && self.stop_asked);
                     for (index, other) in supervisor.units.iter().enumerate() {
-                        let later = other.after.contains(&id) && index != id.0;
+                        let later = other.after.all.contains(&id) && index != id.0;
                         assert!(!later || !self.launched[index], "stopped before its users");
                     }
                 }
@@ -280,11 +324,12 @@ impl Invariants {
 }
 
 fn trio() -> Vec<Container> {
-    let mut db = container("db", &[]);
+    let mut db = checked("db");
     db.restart.policy = RestartPolicy::OnFailure;
     let mut job = container("job", &["db"]);
     job.restart.policy = RestartPolicy::No;
-    let mut web = container("web", &["db", "job"]);
+    let mut web = container("web", &["job"]);
+    web.after_healthy = vec!["db".into()];
     web.after_network = true;
     vec![db, job, web]
 }
@@ -303,6 +348,7 @@ fn all_events() -> Vec<Event> {
             Event::Launched(id),
             Event::LaunchFailed(id),
             Event::Executed(id),
+            Event::Healthy(id),
         ]);
         let ends = [
             End::Exited(0),
@@ -331,7 +377,10 @@ fn shape(supervisor: &Supervisor) -> String {
     let units: Vec<_> = supervisor
         .units
         .iter()
-        .map(|unit| (unit.state.name(), unit.state.is_alive(), unit.has_started))
+        .map(|unit| {
+            let state = (unit.state.name(), unit.state.is_alive());
+            (state, unit.has_started, unit.has_been_healthy)
+        })
         .collect();
     format!(
         "{:?} {units:?} {} {} {} {}",

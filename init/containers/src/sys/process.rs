@@ -4,7 +4,7 @@ use std::ffi::{CStr, CString, c_char, c_long, c_ulong};
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::ptr;
 
-use super::{Errno, checked, descriptor, done};
+use super::{Errno, checked, descriptor, done, left_for_exec};
 
 #[repr(C)]
 #[derive(Default)]
@@ -90,6 +90,106 @@ pub(crate) fn signal(pidfd: BorrowedFd<'_>, signal: i32) -> Result<(), Errno> {
             0,
         )
     })
+}
+
+/// How a process ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ended {
+    /// By exit, with this status.
+    Exited(i32),
+    /// By this signal.
+    Signaled(i32),
+}
+
+/// Reaps a child if it has ended; never blocks.
+pub(crate) fn reap(pidfd: BorrowedFd<'_>) -> Result<Option<Ended>, Errno> {
+    const P_PIDFD: i32 = 3;
+    // SAFETY: siginfo_t is plain data for which all zeroes is a valid value.
+    let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
+    // SAFETY: info is writable; no resource usage is asked for.
+    done(unsafe {
+        libc::syscall(
+            libc::SYS_waitid,
+            P_PIDFD,
+            pidfd.as_raw_fd(),
+            &raw mut info,
+            libc::WEXITED | libc::WNOHANG,
+            ptr::null_mut::<libc::rusage>(),
+        )
+    })?;
+    // SAFETY: the kernel filled info as a SIGCHLD's; si_pid stays 0 when the child still runs.
+    let (pid, status) = unsafe { (info.si_pid(), info.si_status()) };
+    Ok(match info.si_code {
+        _ if pid == 0 => None,
+        libc::CLD_EXITED => Some(Ended::Exited(status)),
+        _ => Some(Ended::Signaled(status)),
+    })
+}
+
+/// Reaps any child that has ended: whether there was one. `ECHILD` when there are no children.
+pub(crate) fn reap_any() -> Result<bool, Errno> {
+    // SAFETY: siginfo_t is plain data for which all zeroes is a valid value.
+    let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
+    // SAFETY: info is writable; no resource usage is asked for.
+    done(unsafe {
+        libc::syscall(
+            libc::SYS_waitid,
+            libc::P_ALL,
+            0,
+            &raw mut info,
+            libc::WEXITED | libc::WNOHANG,
+            ptr::null_mut::<libc::rusage>(),
+        )
+    })?;
+    // SAFETY: as in `reap`.
+    Ok(unsafe { info.si_pid() } != 0)
+}
+
+/// Inherits the orphans among the descendants that are made from now on, instead of the first
+/// process of the pid namespace.
+pub(crate) fn inherit_orphans() -> Result<(), Errno> {
+    prctl(libc::PR_SET_CHILD_SUBREAPER, 1, 0).map(|_| ())
+}
+
+/// From now on this process is killed when its parent ends; a change of user undoes it.
+pub(crate) fn die_with_parent() -> Result<(), Errno> {
+    prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL as c_ulong, 0).map(|_| ())
+}
+
+/// Joins namespaces of the process behind a descriptor; with the pid namespace only children of
+/// the caller do.
+pub(crate) fn join(pidfd: BorrowedFd<'_>, namespaces: u64) -> Result<(), Errno> {
+    // SAFETY: no pointers.
+    done(unsafe { libc::syscall(libc::SYS_setns, pidfd.as_raw_fd(), namespaces) })
+}
+
+/// Switches the loopback interface of our network namespace on.
+pub(crate) fn raise_loopback() -> Result<(), Errno> {
+    const DATAGRAM: i32 = libc::SOCK_DGRAM | libc::SOCK_CLOEXEC;
+    // SAFETY: no pointers.
+    let socket = descriptor(unsafe { libc::syscall(libc::SYS_socket, libc::AF_INET, DATAGRAM, 0) })
+        .map(left_for_exec)?;
+    // SAFETY: ifreq is plain data for which all zeroes is a valid value.
+    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+    for (to, from) in request.ifr_name.iter_mut().zip(b"lo") {
+        *to = *from as c_char;
+    }
+    request.ifr_ifru.ifru_flags = libc::IFF_UP as libc::c_short;
+    // SAFETY: the request is a filled ifreq that outlives the call.
+    done(unsafe {
+        libc::syscall(
+            libc::SYS_ioctl,
+            socket.as_raw_fd(),
+            libc::SIOCSIFFLAGS,
+            &raw const request,
+        )
+    })
+}
+
+/// From now on only a privileged process of the machine may look into this one, until it runs
+/// another program.
+pub(crate) fn hide() -> Result<(), Errno> {
+    prctl(libc::PR_SET_DUMPABLE, 0, 0).map(|_| ())
 }
 
 /// Leaves the shared cgroup namespace.
