@@ -33,7 +33,7 @@ test: berth need-run need-kernel need-test python-tuf
 test-long: berth need-run need-kernel need-test python-tuf
 	BERTH_TEST_LONG=1 $(CARGO) test --workspace
 
-bench: berth need-run need-kernel need-test
+bench: berth need-run need-kernel need-test need-bench
 	$(CARGO) run --release -p berth-qemu-tests --bin bench -- $(PARTS)
 
 # Each crate's tests/fuzz.rs: readers of untrusted bytes on hostile ones.

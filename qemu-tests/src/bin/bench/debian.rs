@@ -62,7 +62,8 @@ fn version(package: &str) -> Result<String, Error> {
         .ok_or_else(|| Error::broken(format!("apt knows no version of {package}:\n{policy}")))
 }
 
-fn fetch_kernel(package: &str, image: &Path) -> Result<(), Error> {
+/// Fetches the kernel that a package holds.
+pub(crate) fn fetch_kernel(package: &str, image: &Path) -> Result<(), Error> {
     let scratch = TempDir::new().map_err(Error::file("creating", "a scratch directory"))?;
     let mut download = Command::new("apt-get");
     process::run(

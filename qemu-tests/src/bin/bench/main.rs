@@ -11,6 +11,7 @@ mod boot;
 mod build_speed;
 mod bundle;
 mod debian;
+mod delta;
 mod guest_lines;
 mod kernel_start;
 mod memory;
@@ -39,6 +40,7 @@ const PARTS: &[Part] = &[
     part("start", "one more container, beside crun and the bare system calls", start::part),
     part("build", "berth build: processor time and memory", build_speed::part),
     part("memory", "what our processes have, and the least that the demo boots in", memory::part),
+    part("delta", "patches beside those of bsdiff, xdelta3, zstd, hdiffz and casync", delta::part),
 ];
 
 const fn part(
