@@ -58,12 +58,12 @@ impl Profile {
         [COMMON, &special.concat()].concat()
     }
 
-    /// About how many steps the makefiles take, counted once: for progress only.
+    /// About how many steps the makefiles take: for progress only.
     pub(crate) fn build_steps(self) -> usize {
         match self {
-            Profile::Micro => 1900,
-            Profile::Cloud => 2300,
-            Profile::Metal => 3000,
+            Profile::Micro => 2250,
+            Profile::Cloud => 2700,
+            Profile::Metal => 3400,
         }
     }
 
