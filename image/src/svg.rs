@@ -13,9 +13,11 @@ pub(crate) fn open(width: u32, height: u32, title: &str) -> String {
          width=\"{width}\" height=\"{height}\" role=\"img\">\n<title>{}</title>\n<style>\n\
          text {{ {FONT}; fill: #1d2433; }} .dim {{ fill: #667085; }} .title {{ font-size: 18px; \
          font-weight: 600; }} .small {{ font-size: 11px; }} .back {{ fill: #fbfaf7; }} \
-         .line {{ stroke: #d9d6cc; }} .on {{ fill: #fff; }}\n\
+         .line {{ stroke: #d9d6cc; }} .on {{ fill: #fff; }} .strong {{ font-weight: 600; }} \
+         .middle {{ text-anchor: middle; }} .end {{ text-anchor: end; }} \
+         .halo {{ paint-order: stroke; stroke: #fbfaf7; stroke-width: 3px; }}\n\
          @media (prefers-color-scheme: dark) {{ text {{ fill: #e8ecf4; }} .dim {{ fill: #93a0b5; \
-         }} .back {{ fill: #0e1420; }} .line {{ stroke: #2b3750; }} }}\n</style>\n\
+         }} .back {{ fill: #0e1420; }} .line {{ stroke: #2b3750; }} .halo {{ stroke: #0e1420; }} }}\n</style>\n\
          <rect class=\"back\" width=\"{width}\" height=\"{height}\"/>\n",
         escape(title)
     )

@@ -68,13 +68,32 @@ fn rectangle(drawing: &mut String, manifest: &Manifest, part: &Part, area: Area)
     // About seven pixels for a letter of 13.
     let fits = ((area.width - 14.0) / 7.0).max(0.0) as usize;
     if fits >= 4 && area.height > 24.0 {
-        let label: String = name.chars().take(fits).collect();
+        let label = shortened(&name, fits);
         svg::text(drawing, area.x + 8.0, area.y + 20.0, "on", &label);
     }
     if fits >= size.len() && area.height > 42.0 {
         svg::text(drawing, area.x + 8.0, area.y + 37.0, "on small", &size);
     }
     drawing.push_str("</g>\n");
+}
+
+/// A name in at most so many letters: without what kind of part it is, which its colour says,
+/// or cut.
+fn shortened(name: &str, letters: usize) -> String {
+    if name.chars().count() <= letters {
+        return name.to_owned();
+    }
+    let name = ["userland: ", "container ", "boot: "]
+        .into_iter()
+        .find_map(|kind| name.strip_prefix(kind))
+        .unwrap_or(name);
+    if name.chars().count() <= letters {
+        return name.to_owned();
+    }
+    let mut cut: String = name.chars().take(letters.saturating_sub(1)).collect();
+    cut.truncate(cut.trim_end_matches([' ', ':', '(']).len());
+    cut.push('…');
+    cut
 }
 
 fn colour(manifest: &Manifest, group: &Group) -> &'static str {
@@ -190,6 +209,14 @@ mod tests {
             assert!(area.x >= 10.0 - 1e-9 && area.x + area.width <= 410.0 + 1e-9);
             assert!(area.y >= 20.0 - 1e-9 && area.y + area.height <= 270.0 + 1e-9);
         }
+    }
+
+    #[test]
+    fn a_name_that_does_not_fit_loses_its_kind_and_then_its_end() {
+        assert_eq!(shortened("userland: /init", 15), "userland: /init");
+        assert_eq!(shortened("userland: /init", 9), "/init");
+        assert_eq!(shortened("container web: layer sha256", 6), "web…");
+        assert_eq!(shortened("kernel", 4), "ker…");
     }
 
     #[test]

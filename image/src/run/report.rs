@@ -209,7 +209,14 @@ mod tests {
     #[test]
     fn a_drawing_names_firmware_kernel_phases_and_containers() {
         let svg = report().to_svg();
-        for word in ["firmware", "kernel", "mounts", "network", "web", ":8080"] {
+        for word in [
+            "firmware",
+            "kernel",
+            "mounts",
+            "network",
+            "web",
+            "port 8080",
+        ] {
             assert!(svg.contains(word), "{word} is missing");
         }
         assert!(svg.contains("demo 1 &lt;x&gt;") && svg.ends_with("</svg>\n"));
