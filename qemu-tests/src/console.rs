@@ -200,6 +200,18 @@ impl Console {
         })
     }
 
+    /// Waits for a line of PID 1 that fits, on a machine that may panic and restart before it comes.
+    pub fn expect_in_the_end(
+        &self,
+        what: &str,
+        deadline: Duration,
+        fits: impl Fn(&Line) -> bool,
+    ) -> Result<Line, Error> {
+        self.wait(what, deadline, true, |state| {
+            state.lines.iter().find(|line| fits(line)).cloned()
+        })
+    }
+
     /// Waits until PID 1 says that every container has started.
     pub fn ready(&self, deadline: Duration) -> Result<Line, Error> {
         self.expect("every container to start", deadline, |line| {

@@ -86,7 +86,7 @@ impl Published {
         let directory = scratch.path().join("published");
         std::fs::create_dir(&directory).map_err(Error::file("creating", &directory))?;
         let mut keys = Command::new(berth()?);
-        process::run(keys.arg("keys").arg(scratch.path().join("keys")))?;
+        process::run(keys.args(["keys", "new"]).arg(scratch.path().join("keys")))?;
         let server = Nginx::serve(&directory)?;
         Ok(Self { scratch, server })
     }
