@@ -5,9 +5,7 @@ use crate::phase::OnFailure::{Degrade, GiveUp, Retry};
 use crate::phase::Run::{Apart, Here, Until};
 use crate::phase::{OnFailure, Phase, Run};
 use crate::pid1::Pid1;
-use crate::{
-    clock, first_boot, grace_periods, loopback, machine_id, mounts, state, sysctls, volumes,
-};
+use crate::{clock, first_boot, grace_periods, loopback, machine_id, mounts, state, volumes};
 
 /// In order. `GiveUp` follows the machine's own `on_failure`: restart or halt.
 #[rustfmt::skip]
@@ -20,7 +18,7 @@ pub(crate) const PHASES: &[Phase] = &[
     phase("watchdog",   Here(Pid1::arm_watchdog),                   1_000, Degrade),
     phase("cgroups",    Here(|_| crate::cgroups::make_tree()),        500, GiveUp),
     phase("hostname",   Here(Pid1::set_hostname),                     500, Degrade),
-    phase("sysctls",    Here(|_| sysctls::apply()),                   500, Degrade),
+    phase("sysctls",    Here(Pid1::set_sysctls),                      500, Degrade),
     phase("loopback",   Here(|_| loopback::raise()),                  500, Degrade),
     phase("containers", Here(Pid1::start_containers),               2_000, Degrade),
     phase("handover",   Until(Pid1::first_containers_are_set_up),   1_000, Degrade),

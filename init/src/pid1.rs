@@ -28,7 +28,7 @@ use crate::status::Book;
 use crate::sys::{self, Ended, How};
 use crate::updates::{self, Updater};
 use crate::watchdog::{self, FEED_EVERY_US};
-use crate::{clock, descriptors, hostname, last_resort, machine, ram_root, shutdown};
+use crate::{clock, descriptors, hostname, last_resort, machine, ram_root, shutdown, sysctls};
 
 /// How long the first containers have the processors to themselves once they run: enough for a
 /// program's first instructions, which on one processor would otherwise wait for all that PID 1
@@ -294,6 +294,10 @@ impl Pid1 {
         let name = hostname::set(&self.machine.hostname)?;
         self.book.hostname(name);
         Ok(())
+    }
+
+    pub(crate) fn set_sysctls(&mut self) -> Result<(), Failure> {
+        sysctls::apply(&self.machine.containers)
     }
 
     /// Starts the containers that need nothing but the root. What was logged until now is let go

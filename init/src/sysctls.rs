@@ -3,6 +3,8 @@
 use std::fs::OpenOptions;
 use std::io::{ErrorKind, Write};
 
+use berth_containers::spec::{Container, NamespaceKind};
+
 use crate::failure::Failure;
 
 /// `(path below /proc/sys, value)`. Reviewed as a list: a line without a reason is refused.
@@ -32,10 +34,16 @@ const SYSCTLS: [(&str, &str); 13] = [
     ("vm/max_map_count", "262144"),
 ];
 
+/// The machine's network belongs to the machine's user namespace, so what a container has in its
+/// own opens no low port there, whatever it was granted. Where one was granted that, low ports
+/// need no privilege.
+const LOW_PORTS: (&str, &str) = ("net/ipv4/ip_unprivileged_port_start", "0");
+
 /// Applies the list; what the kernel does not know is told, not fatal.
-pub(crate) fn apply() -> Result<(), Failure> {
+pub(crate) fn apply(containers: &[Container]) -> Result<(), Failure> {
+    let low_ports = containers.iter().any(may_open_low_ports);
     let mut refused = Vec::new();
-    for (name, value) in &SYSCTLS {
+    for (name, value) in SYSCTLS.iter().chain(low_ports.then_some(&LOW_PORTS)) {
         let path = format!("/proc/sys/{name}");
         match OpenOptions::new().write(true).open(&path) {
             Err(why) if why.kind() == ErrorKind::NotFound => {} // the kernel has it not
@@ -51,6 +59,20 @@ pub(crate) fn apply() -> Result<(), Failure> {
         return Ok(());
     }
     Err(Failure::new(refused.join("; ")))
+}
+
+/// Whether a container in a user namespace of its own may open low ports of the machine.
+fn may_open_low_ports(container: &Container) -> bool {
+    let has = |kind| {
+        let mut namespaces = container.oci.linux.namespaces.iter();
+        namespaces.any(|namespace| namespace.kind == kind)
+    };
+    let capabilities = &container.oci.process.capabilities.bounding;
+    has(NamespaceKind::User)
+        && !has(NamespaceKind::Network)
+        && capabilities
+            .iter()
+            .any(|name| name == "CAP_NET_BIND_SERVICE")
 }
 
 #[cfg(test)]

@@ -13,6 +13,7 @@ pub mod files;
 pub mod guest;
 pub mod http;
 pub mod image;
+pub mod judges;
 pub mod machine;
 pub mod monitor;
 pub mod nginx;
