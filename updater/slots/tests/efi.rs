@@ -11,6 +11,7 @@ use berth_slots::efi::{
 };
 use berth_slots::gpt::Extent;
 use berth_slots::layout::{BOOT_A_GUID, BOOT_B_GUID};
+use berth_slots::sys::EfiVarFs;
 use berth_slots::verity::RootHash;
 
 const ROOT: RootHash = RootHash([0x5a; 32]);
@@ -224,4 +225,26 @@ fn firmware_that_keeps_nothing_is_noticed() {
     let mut none = NoVariables("started by a BIOS".to_owned());
     let error = trial::arm(&mut none, &ROOT, place()).expect_err("none");
     assert!(error.to_string().contains("started by a BIOS"));
+}
+
+/// The files of efivarfs, in a directory that stands for it.
+#[test]
+fn variables_are_files_and_a_machine_without_them_has_nothing_to_take_back() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let mut firmware = EfiVarFs::at(directory.path());
+    trial::arm(&mut firmware, &ROOT, place()).expect("arm");
+    let next = directory
+        .path()
+        .join("BootNext-8be4df61-93ca-11d2-aa0d-00e098032b8c");
+    assert_eq!(
+        std::fs::read(next).expect("BootNext"),
+        [7, 0, 0, 0, 0x80, 0]
+    );
+    assert_eq!(trial::look(&mut firmware, &ROOT).expect("look"), Armed::Yes);
+    assert!(trial::disarm(&mut firmware).expect("disarm"));
+    assert!(firmware.list().expect("list").is_empty());
+
+    let mut none = EfiVarFs::at(&directory.path().join("missing"));
+    let error = trial::disarm(&mut none).expect_err("no UEFI");
+    assert_eq!(error.kind(), io::ErrorKind::Unsupported);
 }

@@ -49,7 +49,15 @@ impl EfiVarFs {
 impl Variables for EfiVarFs {
     fn list(&mut self) -> io::Result<Vec<String>> {
         let mut names = Vec::new();
-        for entry in fs::read_dir(&self.0)? {
+        let listed = fs::read_dir(&self.0).map_err(|error| match error.kind() {
+            // What may not exist is then nothing to take back.
+            io::ErrorKind::NotFound => io::Error::new(
+                io::ErrorKind::Unsupported,
+                "the machine was not started by UEFI firmware, or its variables are not mounted",
+            ),
+            _ => error,
+        });
+        for entry in listed? {
             let name = entry?.file_name();
             let global = name.to_str().and_then(|name| name.strip_suffix(EFI_GLOBAL));
             names.extend(global.map(str::to_owned));
