@@ -419,8 +419,8 @@ impl Role {
                 let sentence =
                     format!("version {version} is there; this machine's turn comes {when}");
                 self.say(State::Waiting, &version, sentence);
-                let wait = at.map(|at| at.saturating_sub(now).saturating_mul(1000));
-                return Ok(wait.unwrap_or(u64::MAX).max(1000));
+                // Not at the very second, which is that of the whole wave: at the next usual look.
+                return Ok(u64::MAX);
             }
             Step::Stage => {
                 let target = target(&offer)?;
