@@ -3,8 +3,8 @@
 //! [`Recorder`] wraps the three things that an update changes and writes down what happens to
 //! them; [`states`] turns that log into crash states: at each point, what was flushed is there,
 //! and of what was not any part may be, down to single sectors. [`firmware`] is a model of what
-
-//! machine: tests and `berth test --power-cut` use it.
+//! UEFI firmware starts from such a disk, [`life`] a machine that is updated start by start.
+//! Nothing here runs on the machine.
 
 pub mod firmware;
 pub mod life;
