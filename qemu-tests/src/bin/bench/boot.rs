@@ -69,13 +69,13 @@ struct Wall {
 
 /// Boots of the contestants take turns, so that what else the computer does falls on all alike.
 fn wall_time(stage: &mut Stage, berth: &Berth) -> Result<(), Error> {
+    let debian = wall(debian::systemd_to_container()?);
     let bare = bare_on_disk(berth, stage.scratch())?;
     let (mut ours, mut theirs) = (Vec::new(), Vec::new());
     for _ in 0..BOOTS {
         ours.push(wall(berth.wall()?));
         theirs.push(wall(bare_wall(bare.clone())?));
     }
-    let debian = wall(debian::systemd_to_container()?);
     let kernel = |all: &[Wall]| median(all.iter().map(|wall| wall.kernel_ns));
     let container = |all: &[Wall]| median(all.iter().map(|wall| wall.container_ns));
     stage.report.row(

@@ -137,6 +137,8 @@ fn build_machine(directory: &Path) -> Result<(), Error> {
     Files::default()
         .program_from("usr/local/bin/guest", &program)?
         .file("var/lib/image.tar", 0o644, read(&archive)?)
+        .file("etc/hosts", 0o644, "127.0.0.1 localhost\n")
+        .file("etc/resolv.conf", 0o644, "")
         .file("etc/systemd/system/import.service", 0o644, IMPORT)
         .file("etc/systemd/system/container.service", 0o644, CONTAINER)
         .link(
