@@ -139,3 +139,34 @@ fn a_tool_without_its_parts_or_programs_is_6_and_names_them() {
         &["qemu-system-x86_64", "apt-get install qemu-system-x86"],
     );
 }
+
+#[test]
+fn archives_that_are_cut_short_or_no_archives_are_4_and_leave_nothing() {
+    let Some(fixture) = Fixture::new() else {
+        return;
+    };
+    let whole = std::process::Command::new("tar")
+        .args(["-C", "image", "-cf", "whole.tar", "."])
+        .current_dir(fixture.path(""))
+        .status()
+        .expect("tar starts");
+    assert!(whole.success());
+    let whole = fs::read(fixture.path("whole.tar")).expect("the archive");
+    let rubbish = b"no archive at all ".repeat(1000);
+    let cases: [(&str, &[u8]); 4] = [
+        ("oci-archive", &whole[..whole.len() / 2]),
+        ("oci-archive", &rubbish),
+        ("docker-archive", &whole[..whole.len() / 3]),
+        ("docker-archive", b""),
+    ];
+    for (kind, bytes) in cases {
+        fs::write(fixture.path("bad.tar"), bytes).expect("write");
+        let reference = format!("{kind}:bad.tar");
+        let config = crate::fixture::CONFIG.replace("oci:image", &reference);
+        fs::write(fixture.path("berth.toml"), config).expect("write");
+        assert_exit(&fixture.build(&[]), 4, &["bad.tar"]);
+        assert!(!fixture.path("berth.lock").exists());
+        let left = fixture.path("out");
+        assert!(!left.exists() || crate::fixture::names(&left).is_empty());
+    }
+}
