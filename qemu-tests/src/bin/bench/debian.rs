@@ -234,7 +234,7 @@ fn boot_machine(name: &str, directory: &Path) -> Builder {
         .direct(
             directory.join("vmlinuz"),
             format!(
-                "console=ttyS0 root=/dev/vda rw systemd.show_status=0 loglevel=6 {LATE_TIMERS}"
+                "console=ttyS0 root=/dev/vda rw systemd.show_status=0 loglevel=7 {LATE_TIMERS}"
             ),
         )
         .initrd(directory.join("initrd.img"))
