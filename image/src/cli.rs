@@ -37,6 +37,8 @@ pub(crate) enum Command {
     Inspect(Inspect),
     /// Publish a build: a directory of files that machines update from, for any web server
     Publish(Publish),
+    /// Read a published directory as a machine would, and check every file that it names
+    Verify(Verify),
     /// Make the keys that updates are signed with, show them, replace them
     Keys(Keys),
     /// Add a holder's signature to a root file
@@ -180,6 +182,15 @@ pub(crate) struct Inspect {
     /// Answer in JSON
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Verify {
+    /// The published directory
+    pub(crate) directory: PathBuf,
+    /// The root of trust, as it is in the machines
+    #[arg(long, value_name = "FILE", default_value = "keys/1.root.json")]
+    pub(crate) trust: PathBuf,
 }
 
 #[derive(Debug, Args)]

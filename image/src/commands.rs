@@ -142,6 +142,21 @@ pub(crate) fn inspect(arguments: &cli::Inspect) -> Result<(), Failure> {
     }
 }
 
+/// `berth verify`.
+pub(crate) fn verify(arguments: &cli::Verify) -> Result<(), Failure> {
+    let releases = publish::verify(&arguments.directory, &arguments.trust)?;
+    for release in &releases {
+        eprintln!(
+            "berth: {} {} for {} on {}: genuine and whole",
+            release.product, release.version, release.profile, release.architecture
+        );
+        for line in publish::costs(release) {
+            eprintln!("berth:   {line}");
+        }
+    }
+    Ok(())
+}
+
 /// `berth publish`.
 pub(crate) fn publish(arguments: &cli::Publish) -> Result<(), Failure> {
     const DAY: u64 = 24 * 3600;

@@ -161,6 +161,16 @@ impl Published {
             .map_err(|error| Error::broken(format!("berth publish --json: {error}")))
     }
 
+    /// Reads the directory as a machine would: whether all of it is what was signed.
+    pub fn verifies(&self) -> Result<bool, Error> {
+        let mut verify = Command::new(berth()?);
+        verify.arg("verify").arg(self.directory());
+        verify
+            .arg("--trust")
+            .arg(self.scratch.path().join("keys/1.root.json"));
+        Ok(process::finish(&mut verify)?.0.success())
+    }
+
     /// The machine, with what it kept: it restarts by itself, through its firmware.
     pub fn machine(&self, name: &str, first: &Image) -> Result<Machine, Error> {
         Machine::named(name)

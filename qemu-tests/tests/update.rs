@@ -70,6 +70,38 @@ fn a_machine_updates_itself_by_delta_and_keeps_the_version_without_its_firmwares
     machine.shut_down(within(20))
 }
 
+#[test]
+fn a_published_directory_with_one_flipped_byte_is_not_what_was_signed() -> TestResult {
+    let published = Published::new()?;
+    let one = published.build(&Version::good("1"))?;
+    published.publish(&one)?;
+    if !published.verifies()? {
+        return Err(Error::broken("what was just published does not verify"));
+    }
+    for part in ["images", "deltas", "targets/edge/cloud/x86_64", "metadata"] {
+        let path = published.directory().join(part);
+        let listed = std::fs::read_dir(&path).map_err(Error::file("listing", &path))?;
+        // Machines carry the first root file and read it nowhere else.
+        let file = listed
+            .filter_map(|entry| Some(entry.ok()?.path()))
+            .find(|path| !path.ends_with("1.root.json"));
+        let file = file.ok_or_else(|| Error::broken(format!("{part} is empty")))?;
+        let good = std::fs::read(&file).map_err(Error::file("reading", &file))?;
+        let mut bad = good.clone();
+        let middle = bad.len() / 2;
+        bad[middle] ^= 1;
+        std::fs::write(&file, bad).map_err(Error::file("writing", &file))?;
+        if published.verifies()? {
+            return Err(Error::broken(format!(
+                "{} was changed and verifies",
+                file.display()
+            )));
+        }
+        std::fs::write(&file, good).map_err(Error::file("writing", &file))?;
+    }
+    Ok(())
+}
+
 /// Publishes a bad version 2 for a machine that runs version 1: it must be tried once, given up
 /// for a reason that contains `reason`, and left alone.
 fn goes_back(
@@ -151,4 +183,12 @@ fn a_version_that_loses_the_server_is_left_and_never_tried_again() -> TestResult
     let network = "[network.lan]\naddresses = [\"192.0.2.7/24\"]\ngateway = \"192.0.2.1\"";
     let bad = |_: &Published| Ok(Version::good("2").network(network));
     goes_back("update-network", bad, "the update server was not reached")
+}
+
+#[test]
+fn a_version_whose_container_stays_unhealthy_is_left_and_never_tried_again() -> TestResult {
+    let check =
+        "health = { http = \"http://:8080/missing\", every = \"1s\", fails = 2, start = \"1s\" }";
+    let bad = |_: &Published| Ok(Version::good("2").container(check));
+    goes_back("update-unhealthy", bad, "container web")
 }

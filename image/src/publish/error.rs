@@ -55,6 +55,17 @@ pub enum PublishError {
     /// The document contradicts itself.
     #[error(transparent)]
     Release(#[from] ReleaseError),
+    /// What is published is not what was signed.
+    #[error("{}: {reason}", path.display())]
+    Wrong {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        reason: String,
+    },
+    /// No machine would believe the metadata.
+    #[error("no machine would believe this directory: {0}")]
+    Trust(#[from] berth_trust::Error),
     /// A version that was published with other content.
     #[error(
         "version {0} was published already with other content: machines that have it would never \

@@ -11,6 +11,7 @@ mod error;
 mod history;
 mod parts;
 mod signing;
+mod verify;
 mod waves;
 
 use std::path::{Path, PathBuf};
@@ -25,6 +26,7 @@ use crate::inspect;
 
 pub use error::PublishError;
 pub use signing::Keys;
+pub use verify::verify;
 pub use waves::{Waves, parse_waves};
 
 use history::History;
