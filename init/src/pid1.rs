@@ -7,8 +7,8 @@ use std::os::fd::{AsFd, BorrowedFd};
 
 use berth_containers::supervise::Event;
 use berth_network::report::State as LinkState;
-use berth_provision::Machine;
 use berth_provision::status::{PhaseResult, PhaseStatus};
+use berth_provision::{Machine, OnFailure};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -280,11 +280,16 @@ impl Pid1 {
     }
 
     pub(crate) fn arm_watchdog(&mut self) -> Result<(), Failure> {
-        if !watchdog::arm()? {
-            self.log.line(
-                Urgency::Notice,
-                "watchdog=none : this machine has no watchdog",
-            );
+        let none = if self.machine.on_failure == OnFailure::Halt {
+            // It would end the halt.
+            Some("watchdog=unused : this machine halts when it cannot go on")
+        } else if watchdog::arm()? {
+            None
+        } else {
+            Some("watchdog=none : this machine has no watchdog")
+        };
+        if let Some(line) = none {
+            self.log.line(Urgency::Notice, line);
         }
         self.next_feed_us = now_us().saturating_add(FEED_EVERY_US);
         Ok(())

@@ -76,6 +76,12 @@ impl Recipe {
         self
     }
 
+    /// A line of the configuration outside of every section.
+    pub fn top(mut self, line: &str) -> Self {
+        self.toml = self.toml.replacen('\n', &format!("\n{line}\n"), 1);
+        self
+    }
+
     /// An image for containers: its files, and `config` of its OCI configuration.
     pub fn image(mut self, name: &str, files: Files, config: Value) -> Self {
         self.images.push((name.to_owned(), files, config));

@@ -5,7 +5,7 @@ use std::fs::{self, OpenOptions};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-use berth_qemu_tests::image::{self, Image};
+use berth_qemu_tests::image::{self, Image, Recipe};
 use berth_qemu_tests::{Disk, Error, Machine, TestResult, judges, within};
 
 /// Bytes of a block of the root and of its hash tree.
@@ -53,6 +53,20 @@ fn a_flipped_byte_of_a_containers_program_is_not_executed() -> TestResult {
         .any(|line| line.is_container("status", "exec"));
     if ran {
         return Err(machine.broken("the container's program ran although it was changed"));
+    }
+    Ok(())
+}
+
+#[test]
+fn a_machine_that_halts_stays_where_a_flipped_byte_was_found() -> TestResult {
+    let halting = Recipe::new("halting", "").top("on_failure = \"halt\"");
+    let halting = halting.build()?;
+    let init = place_of_file(&halting, Path::new("init"))?;
+    let machine = boot_with_a_flip(&halting, "flipped-halts", init + 40)?;
+    // The kernel's last line, which it says only when it will not restart.
+    machine.console().wait_for("end Kernel panic", within(15))?;
+    if !machine.console().text().contains("verity") {
+        return Err(machine.broken("the kernel does not say why it stopped"));
     }
     Ok(())
 }

@@ -180,7 +180,7 @@ impl Builder<'_> {
         sizes.extend(of_images);
 
         self.progress.step("disk");
-        let command_line = command_line::of(&root.geometry, &root.hash);
+        let command_line = command_line::of(&root.geometry, &root.hash, config.on_failure);
         let root_hash = root.hash.hex();
         let formats = &config.image.formats;
         let media = berth_disk::assemble(

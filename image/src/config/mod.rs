@@ -19,7 +19,7 @@ use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use berth_provision::{Network, OnFailure};
+use berth_provision::{Network, OnFailure, UpdatePolicy};
 use toml::de::{DeTable, DeValue};
 
 pub use container::{ContainerConfig, NetworkMode};
@@ -147,6 +147,19 @@ fn read(file: &str, mut top: Table<'_>) -> Config {
     let containers = container::read(&mut top);
     let names: Vec<&str> = containers.iter().map(|one| one.name.as_str()).collect();
     let update = update::read(&mut top, &names);
+    let updates = update
+        .as_ref()
+        .is_some_and(|section| section.update.policy != UpdatePolicy::Off);
+    if updates
+        && on_failure.as_ref().map(|policy| policy.value) == Some(OnFailure::Halt)
+        && let Some(at) = top.key_span("on_failure")
+    {
+        top.wrong(
+            &at,
+            "on_failure = \"halt\" and [update] contradict each other: a new version that fails is \
+             left by restarting; leave one out, or set policy = \"off\"",
+        );
+    }
     top.not_yet(&["job"]);
     top.finish();
     Config {

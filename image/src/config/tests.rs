@@ -19,6 +19,21 @@ fn container_mistakes(section: &str) -> Vec<String> {
 }
 
 #[test]
+fn a_machine_that_halts_cannot_leave_a_failed_update() {
+    let text = |policy: &str| {
+        format!(
+            "schema = 1\non_failure = \"halt\"\n[image]\nname = \"t\"\nversion = \"1\"\n\
+             [update]\nurl = \"http://u.example/t\"\ntrust = \"root.json\"\n{policy}"
+        )
+    };
+    let found = mistakes(&text("policy = \"stage\"\n"));
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert!(found[0].starts_with("berth.toml:2:"), "{found:?}");
+    assert!(found[0].contains("contradict each other"), "{found:?}");
+    assert_eq!(mistakes(&text("policy = \"off\"\n")), [""; 0]);
+}
+
+#[test]
 fn a_whole_file_is_read() {
     let text = r#"
 schema = 1
