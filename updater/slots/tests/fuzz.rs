@@ -24,6 +24,8 @@ use sha2::{Digest, Sha256};
 
 /// The whole process, with a disk in memory.
 const MOST_MEMORY_KIB: u64 = 16 << 10;
+/// Sectors that a disk in memory holds before it fails: 2 MiB.
+const MOST_SECTORS: usize = 4096;
 const OLD: RootHash = RootHash([0x11; 32]);
 const NEW: RootHash = RootHash([0x22; 32]);
 
@@ -92,8 +94,12 @@ struct Disk {
 impl Disk {
     fn put(&mut self, sector: u64, bytes: &[u8]) {
         for (sector, part) in (sector..).zip(bytes.chunks(512)) {
-            let there = self.written.entry(sector).or_insert([0; 512]);
-            there[..part.len()].copy_from_slice(part);
+            let mut whole = self.written.remove(&sector).unwrap_or([0; 512]);
+            whole[..part.len()].copy_from_slice(part);
+            // Zeroes are what is not there: the memory that is measured is the reader's.
+            if whole != [0; 512] {
+                self.written.insert(sector, whole);
+            }
         }
     }
 }
@@ -134,7 +140,8 @@ impl Block for Disk {
                 "{here:?} was written, in {extent:?}"
             );
         }
-        if self.failing {
+        // A hash tree of gigabytes would be this test's memory and not the reader's.
+        if self.failing || self.written.len() > MOST_SECTORS {
             return Err(io::Error::other("a bad disk"));
         }
         self.put(first, bytes);
