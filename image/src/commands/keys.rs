@@ -142,7 +142,7 @@ fn report(signed: &Signed) {
 
 fn state(status: &RootStatus) -> String {
     let mut text = format!(
-        "root {}, good until {}, signed by {} of the {} keys that it needs",
+        "root {}, good until {}, signed by {} keys where {} are needed",
         status.version,
         status.expires,
         status.signed_by.len(),

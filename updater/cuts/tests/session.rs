@@ -143,7 +143,7 @@ fn firmware_without_variables_leaves_the_version_staged_and_names_the_policy() {
     assert!(matches!(error, Error::Firmware(_)));
     let said = error.to_string();
     assert!(
-        said.contains("policy = \"stage\"") && said.contains("BIOS"),
+        said.contains("policy = \"off\"") && said.contains("BIOS"),
         "{said}"
     );
     assert_eq!(session.state(), &State::Staged(new.target.clone()));

@@ -43,8 +43,8 @@ pub enum Error {
     Record(&'static str, io::Error),
     /// The firmware does not take part.
     #[error(
-        "the firmware keeps no boot variables ({0}), so a version cannot be tried once: choose \
-         policy = \"stage\" and commit new versions by hand, without a trial"
+        "the firmware keeps no boot variables ({0}), so a version cannot be tried once: set \
+         policy = \"off\" in [update]; this machine gets a new version by a new disk image"
     )]
     Firmware(io::Error),
     /// The proof is about something else.

@@ -60,8 +60,8 @@ impl fmt::Display for News {
             Self::Ignored(version) => write!(
                 out,
                 "the firmware ignored the request to try version {version} once (BootNext) and \
-                 started the committed version: choose policy = \"stage\" and commit new versions \
-                 by hand, without a trial"
+                 started the committed version: set policy = \"off\" in [update]; this machine \
+                 gets a new version by a new disk image"
             ),
             Self::Lost(version) => write!(
                 out,

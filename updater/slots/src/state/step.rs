@@ -78,7 +78,7 @@ pub enum Refusal {
     /// The firmware does not do one-shot boots.
     #[error(
         "this firmware ignored the request for a trial (BootNext), so version {0} cannot be tried: \
-         choose policy = \"stage\" and commit new versions by hand, without a trial"
+         set policy = \"off\" in [update]; this machine gets a new version by a new disk image"
     )]
     FirmwareIgnores(Version),
     /// There is nothing to forgive.
