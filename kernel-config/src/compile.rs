@@ -1,6 +1,6 @@
 //! Unpacks the source and runs its makefiles so that the same source and configuration give the
 //! same bytes: fixed user, host, date and version number, no paths in the code, and seeds taken
-//! from the source's hash where the makefiles would roll dice.
+//! from the kernel's series where the makefiles would roll dice.
 
 use std::collections::VecDeque;
 use std::env;
@@ -66,7 +66,7 @@ pub(crate) fn unpack(
         .arg(&root);
     pipeline("unpacking the kernel's source", &mut [open, pick, extract])?;
 
-    let seed = seed(&recipe.source.sha256);
+    let seed = seed(&recipe.source.version);
     fix_structure_seed(&root, &seed)?;
     let executable = env::current_exe().map_err(io_error("finding", Path::new("this program")))?;
     let role = building.join(payload::ROLE);
@@ -81,12 +81,14 @@ pub(crate) fn unpack(
     })
 }
 
-/// What stands for chance in a kernel of this source. It is public: what it shuffles differs
-/// from other kernels, but is no secret.
-fn seed(source_sha256: &str) -> String {
+/// What stands for chance in the kernels of this version's series. It is public either way: what it
+/// shuffles differs from other kernels, but is no secret. Point releases share it, so that an update
+/// between two of them has to carry what Linux changed, and not each structure's new layout.
+fn seed(version: &str) -> String {
+    let series = version.rsplit_once('.').map_or(version, |(series, _)| series);
     format!(
         "{:x}",
-        Sha256::digest(format!("berth kernel seed {source_sha256}"))
+        Sha256::digest(format!("berth kernel seed {series}"))
     )
 }
 
