@@ -13,7 +13,7 @@ export BERTH_ASSETS = $(TARGET)/assets
 DEVICE_FLAGS = -C target-feature=+crt-static -C link-arg=-Wl,--build-id=none \
 	--remap-path-prefix=$(CURDIR)=berth --remap-path-prefix=$(CARGO_HOME_DIR)=cargo
 
-.PHONY: berth run image kernel test test-long bench fuzz check clean assets python-tuf need-%
+.PHONY: berth run image kernel kernels older test test-long bench fuzz check clean assets python-tuf need-%
 
 berth: assets
 	$(CARGO) build --release -p berth
@@ -27,10 +27,10 @@ image: berth need-kernel
 kernel: berth need-kernel
 	$(BERTH) kernel
 
-test: berth need-run need-kernel need-test python-tuf
+test: berth older kernels need-run need-test python-tuf
 	$(CARGO) test --workspace
 
-test-long: berth need-run need-kernel need-test python-tuf
+test-long: berth older kernels need-run need-test python-tuf
 	BERTH_TEST_LONG=1 $(CARGO) test --workspace
 
 bench: berth need-run need-kernel need-test need-bench
@@ -48,10 +48,23 @@ clean:
 	$(CARGO) clean
 	rm -rf $(OUT)
 
+DEVICE_BUILD = CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUSTFLAGS="$(DEVICE_FLAGS)" $(CARGO) build \
+	--profile device --target $(DEVICE)
+
 assets: need-rust need-assets
-	CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUSTFLAGS="$(DEVICE_FLAGS)" $(CARGO) build \
-		--profile device --target $(DEVICE) -p berth-init -p berth-demo
+	$(DEVICE_BUILD) -p berth-init -p berth-demo
 	.ci/assets $(TARGET)/$(DEVICE)/device $(BERTH_ASSETS)
+
+# What the update tests update from: the machine's program, compiled otherwise, so that all of its
+# code lies elsewhere.
+older: need-rust
+	CARGO_TARGET_DIR=$(TARGET)/older CARGO_PROFILE_DEVICE_LTO=off $(DEVICE_BUILD) -p berth-init
+
+# Before the tests, which would have to share the computer with the compiler.
+kernels: berth need-kernel
+	$(BERTH) kernel
+	$(BERTH) kernel --profile micro
+	$(BERTH) kernel --kernel-version 6.12.115
 
 python-tuf: need-test
 	@.ci/python-tuf $(TARGET)

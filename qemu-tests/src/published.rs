@@ -197,6 +197,19 @@ impl Published {
     }
 }
 
+/// The machine's own program as `make older` compiles it.
+pub fn older_init() -> Result<PathBuf, Error> {
+    let built = "older/x86_64-unknown-linux-gnu/device/berth-init";
+    let path = crate::target_directory().join(built);
+    match path.is_file() {
+        true => Ok(path),
+        false => Err(Error::broken(format!(
+            "{} is missing: run make older, or make test",
+            path.display()
+        ))),
+    }
+}
+
 /// Writes a program whose last bytes tell the guests' program, as PID 1, what to do.
 pub fn init_that(role: &str, directory: &Path) -> Result<PathBuf, Error> {
     let program = crate::guest::program()?;

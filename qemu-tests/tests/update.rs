@@ -1,7 +1,7 @@
 //! A machine updates itself, tries the new version once, and keeps it or goes back: by real
 //! firmware, from a plain web server.
 
-use berth_qemu_tests::published::{PORT, Published, Version, init_that};
+use berth_qemu_tests::published::{PORT, Published, Version, init_that, older_init};
 use berth_qemu_tests::{Error, Line, Machine, TestResult, within};
 
 /// What the updater says of a state and a version.
@@ -24,17 +24,26 @@ fn serves(machine: &Machine, version: &str) -> TestResult {
     }
 }
 
+/// The point release that the good update comes from.
+const OLDER_KERNEL: &str = "6.12.115";
+
+/// Kernel, userland and container are new at once.
 #[test]
 fn a_machine_updates_itself_by_delta_and_keeps_the_version_without_its_firmwares_memory()
 -> TestResult {
     let published = Published::new()?;
-    let one = published.build(&Version::good("1"))?;
+    let older = Version::good("1").kernel(OLDER_KERNEL).init(older_init()?);
+    let one = published.build(&older)?;
     let two = published.build(&Version::good("2"))?;
     published.publish(&one)?;
     let machine = published.machine("update-good", &one)?;
     let console = machine.console();
     console.expect("that it is up to date", within(30), says("current", "1"))?;
     serves(&machine, "1")?;
+    let runs_older = |text: &str| text.contains(&format!("Linux version {OLDER_KERNEL}"));
+    if !runs_older(&console.text()) {
+        return Err(machine.broken("it does not start from the older kernel"));
+    }
 
     let release = published.publish(&two)?;
     console.expect(
