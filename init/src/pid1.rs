@@ -3,23 +3,23 @@
 //! One thread; nothing here may block. A pass over the children comes before every sleep, so no
 //! ended process is missed whatever became of its signal.
 
+mod boot;
+mod phases;
+mod way_down;
+
 use std::os::fd::{AsFd, BorrowedFd};
 
 use berth_containers::supervise::Event;
 use berth_network::report::State as LinkState;
-use berth_provision::status::{PhaseResult, PhaseStatus};
-use berth_provision::{Machine, OnFailure};
+use berth_provision::Machine;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
 
 use crate::agent::Agent;
-use crate::boot::PHASES;
 use crate::containers::Containers;
 use crate::failure::Failure;
 use crate::kernel_log::{KernelLog, Urgency, now_us};
 use crate::network::NetworkAgent;
-use crate::phase::{Next, Run, Sequence, Verdict};
+use crate::phase::Sequence;
 use crate::power_button::PowerButton;
 use crate::roles::Role;
 use crate::shutdown::{Ending, Shutdown, Step};
@@ -28,12 +28,7 @@ use crate::status::Book;
 use crate::sys::{self, Ended, How};
 use crate::updates::{self, Updater};
 use crate::watchdog::{self, FEED_EVERY_US};
-use crate::{clock, descriptors, hostname, last_resort, machine, ram_root, shutdown, sysctls};
-
-/// How long the first containers have the processors to themselves once they run: enough for a
-/// program's first instructions, which on one processor would otherwise wait for all that PID 1
-/// does next.
-const HEAD_START_US: u64 = 2_000;
+use crate::{descriptors, last_resort, ram_root};
 
 /// PID 1 and all that it holds.
 pub(crate) struct Pid1 {
@@ -155,316 +150,6 @@ impl Pid1 {
         }
         // Anything else is an orphan that PID 1 inherited: reaped, and nobody asks how it ended.
     }
-
-    // The boot.
-
-    /// Runs every phase that can run now; gives the time when there is more to do.
-    fn move_boot_on(&mut self) -> u64 {
-        loop {
-            self.look_at_waiting_phase();
-            match self.boot.next(PHASES, now_us()) {
-                Next::Start(index) => self.start_phase(index),
-                Next::WaitUntil(time_us) => {
-                    return time_us.min(self.head_start_until_us.unwrap_or(u64::MAX));
-                }
-                Next::Overdue => self.phase_overdue(),
-                Next::Done => return u64::MAX,
-            }
-        }
-    }
-
-    fn start_phase(&mut self, index: usize) {
-        let Some(phase) = PHASES.get(index) else {
-            return;
-        };
-        let start_us = now_us();
-        self.log.line(
-            Urgency::Notice,
-            &format!("phase={} start t={start_us}", phase.name),
-        );
-        self.boot.started(PHASES, start_us);
-        match phase.run {
-            Run::Here(work) => {
-                let result = work(self);
-                self.phase_ended(start_us, result);
-            }
-            Run::Until(_) => self.waiting_since_us = Some(start_us),
-            Run::Apart(_) => match Role::start("boot", &[crate::PHASE_ROLE, phase.name], &[]) {
-                Ok(role) => self.apart = Some((role, start_us)),
-                Err(why) => self.phase_ended(start_us, Err(why)),
-            },
-        }
-    }
-
-    /// Ends a phase that only waits, when what it waits for has come.
-    fn look_at_waiting_phase(&mut self) {
-        let holds = match self.boot.current(PHASES).map(|phase| &phase.run) {
-            Some(Run::Until(holds)) => *holds,
-            _ => return,
-        };
-        if let Some(start_us) = self.waiting_since_us
-            && holds(self)
-        {
-            self.waiting_since_us = None;
-            self.phase_ended(start_us, Ok(()));
-        }
-    }
-
-    fn phase_overdue(&mut self) {
-        if let Some(start_us) = self.waiting_since_us.take() {
-            self.head_start_until_us = None;
-            self.phase_ended(start_us, Ok(()));
-        } else if let Some((role, _)) = &self.apart {
-            role.kill();
-            self.boot.killed();
-        }
-    }
-
-    fn phase_ended(&mut self, start_us: u64, result: Result<(), Failure>) {
-        let end_us = now_us();
-        let Some(phase) = self.boot.current(PHASES) else {
-            return;
-        };
-        let verdict = self.boot.ended(PHASES, result.is_ok(), end_us);
-        let outcome = match verdict {
-            Verdict::Good => PhaseResult::Ok,
-            Verdict::Degraded => PhaseResult::Degraded,
-            Verdict::Again | Verdict::Fatal => PhaseResult::Failed,
-        };
-        let mut line = format!(
-            "phase={} end t={end_us} result={}",
-            phase.name,
-            outcome.name()
-        );
-        if let Err(why) = &result {
-            line.push_str(&format!(" : {why}"));
-            self.book.trouble(format!("{}: {why}", phase.name));
-        }
-        let urgency = match outcome {
-            PhaseResult::Ok => Urgency::Notice,
-            _ => Urgency::Error,
-        };
-        self.log.line(urgency, &line);
-        self.book.phase(PhaseStatus {
-            name: phase.name.to_owned(),
-            start_us,
-            end_us,
-            result: outcome,
-        });
-        match phase.name {
-            "state" => self.state_is_open = outcome == PhaseResult::Ok,
-            "first-boot" => self.updater.bound_trial(&self.machine),
-            _ => {}
-        }
-        if verdict == Verdict::Fatal {
-            let why = result.err().map(|why| why.to_string()).unwrap_or_default();
-            last_resort::give_up(&format!("the boot phase {} failed: {why}", phase.name));
-        }
-    }
-
-    // Phases that need PID 1 itself, in the order of the table.
-
-    pub(crate) fn open_kernel_log(&mut self) -> Result<(), Failure> {
-        self.log.open_unlimited()
-    }
-
-    pub(crate) fn read_machine(&mut self) -> Result<(), Failure> {
-        let machine = machine::read()?;
-        last_resort::follow(machine.on_failure);
-        self.machine = machine;
-        Ok(())
-    }
-
-    pub(crate) fn raise_clock(&mut self) -> Result<(), Failure> {
-        clock::raise_to_build_time(self.machine.built)
-    }
-
-    pub(crate) fn arm_watchdog(&mut self) -> Result<(), Failure> {
-        let none = if self.machine.on_failure == OnFailure::Halt {
-            // It would end the halt.
-            Some("watchdog=unused : this machine halts when it cannot go on")
-        } else if watchdog::arm()? {
-            None
-        } else {
-            Some("watchdog=none : this machine has no watchdog")
-        };
-        if let Some(line) = none {
-            self.log.line(Urgency::Notice, line);
-        }
-        self.next_feed_us = now_us().saturating_add(FEED_EVERY_US);
-        Ok(())
-    }
-
-    pub(crate) fn set_hostname(&mut self) -> Result<(), Failure> {
-        let name = hostname::set(&self.machine.hostname)?;
-        self.book.hostname(name);
-        Ok(())
-    }
-
-    pub(crate) fn set_sysctls(&mut self) -> Result<(), Failure> {
-        sysctls::apply(&self.machine.containers)
-    }
-
-    /// Starts the containers that need nothing but the root. What was logged until now is let go
-    /// after that, so that no slow console stands before the first container.
-    pub(crate) fn start_containers(&mut self) -> Result<(), Failure> {
-        let mut containers = Containers::new(&self.machine.containers)?;
-        containers.handle(Event::Begin, &mut self.log);
-        self.containers = Some(containers);
-        Ok(())
-    }
-
-    /// The first containers are past their set-up, or failed in it, and those that run have had a
-    /// moment: only then does anything else compete with them for the processors.
-    pub(crate) fn first_containers_are_set_up(&mut self) -> bool {
-        self.serve_containers();
-        let Some(containers) = self.containers.as_ref().filter(|all| all.have_processes()) else {
-            return true;
-        };
-        if containers.is_setting_up() {
-            return false;
-        }
-        let now = now_us();
-        let until_us = *self
-            .head_start_until_us
-            .get_or_insert(now.saturating_add(HEAD_START_US));
-        let over = now >= until_us;
-        if over {
-            self.head_start_until_us = None;
-        }
-        over
-    }
-
-    /// Starts what keeps the containers' output; their pipes have kept it until now.
-    pub(crate) fn start_logs(&mut self) -> Result<(), Failure> {
-        self.log.let_go();
-        let role = self
-            .containers
-            .as_ref()
-            .and_then(Containers::start_log_role);
-        role.map_or(Ok(()), |role| self.logs.started(role, now_us()))
-    }
-
-    pub(crate) fn start_network(&mut self) -> Result<(), Failure> {
-        self.network.start()
-    }
-
-    /// The state is there: starts the containers that keep something on it.
-    pub(crate) fn start_stateful_containers(&mut self) -> Result<(), Failure> {
-        if !self.state_is_open {
-            return Err(Failure::new(
-                "the state is not mounted, so containers that keep something on it do not start",
-            ));
-        }
-        self.tell_containers(Event::StateMounted);
-        Ok(())
-    }
-
-    /// Starts the updater of a machine that has one: it finishes a trial and looks for newer
-    /// versions.
-    pub(crate) fn start_updates(&mut self) -> Result<(), Failure> {
-        if self.machine.update.is_none() {
-            return Ok(());
-        }
-        if !self.state_is_open {
-            return Err(Failure::new(
-                "the state is not mounted, so there is no place to remember an update: none is \
-                 looked for",
-            ));
-        }
-        self.updater.start()
-    }
-
-    pub(crate) fn open_power_buttons(&mut self) -> Result<(), Failure> {
-        self.buttons = PowerButton::open_all();
-        Ok(())
-    }
-
-    // The way down.
-
-    fn begin_shutdown(&mut self, ending: Ending) {
-        if self.shutdown.is_some() {
-            return;
-        }
-        let now = now_us();
-        self.log.line(
-            Urgency::Notice,
-            &format!("shutdown={} start t={now}", ending.name()),
-        );
-        if let Some((role, _)) = &self.apart {
-            role.kill();
-        }
-        let containers_ms = self
-            .containers
-            .as_ref()
-            .map_or(0, |all| all.longest_stop_ms().saturating_add(1000));
-        let shutdown = Shutdown::begin(ending, containers_ms, now);
-        self.begin_step(shutdown.step);
-        self.shutdown = Some(shutdown);
-    }
-
-    /// Moves on when a step is done or has had its time; gives the time of the next look.
-    fn move_shutdown_on(&mut self) -> u64 {
-        let Some(shutdown) = &mut self.shutdown else {
-            return u64::MAX;
-        };
-        let done = match shutdown.step {
-            Step::Containers => self.containers.as_ref().is_none_or(|all| all.stopped),
-            Step::Roles => {
-                let agents = [&self.network.agent, &self.logs, &self.updater.agent];
-                self.apart.is_none() && !agents.iter().any(|agent| agent.runs())
-            }
-            Step::Rest => !sys::has_children(),
-            Step::State => self.closing.is_none(),
-            Step::Off => false,
-        };
-        let before = shutdown.step;
-        if let Some((step, cut_short)) = shutdown.advance(done, now_us()) {
-            if cut_short {
-                let line = format!("shutdown step={} cut short at its deadline", before.name());
-                self.log.line(Urgency::Error, &line);
-            }
-            self.begin_step(step);
-            return 0;
-        }
-        shutdown.deadline_us()
-    }
-
-    fn begin_step(&mut self, step: Step) {
-        let line = format!("shutdown step={} t={}", step.name(), now_us());
-        self.log.line(Urgency::Notice, &line);
-        match step {
-            Step::Containers => self.tell_containers(Event::StopAll),
-            Step::Roles => {
-                if let Some((role, _)) = &self.apart {
-                    role.kill();
-                }
-                self.network.agent.stop();
-                self.logs.stop();
-                self.updater.agent.stop();
-            }
-            Step::Rest => {
-                // Every process but PID 1; ESRCH when there is none.
-                let _ = kill(Pid::from_raw(-1), Signal::SIGKILL);
-            }
-            Step::State => {
-                if let Err(why) = watchdog::bound_shutdown() {
-                    self.log.line(Urgency::Error, &format!("shutdown : {why}"));
-                }
-                match Role::start("boot", &[crate::CLOSE_ROLE], &[]) {
-                    Ok(role) => self.closing = Some(role),
-                    Err(why) => self.log.line(Urgency::Error, &format!("shutdown : {why}")),
-                }
-            }
-            Step::Off => {
-                let ending = self.shutdown.as_ref().map(|shutdown| shutdown.ending);
-                let why = shutdown::end(ending.unwrap_or(Ending::Restart));
-                last_resort::give_up(&why.to_string());
-            }
-        }
-    }
-
-    // The loop's own duties.
 
     /// Feeds the watchdog when it is time, except at the very end of a shutdown; gives the next
     /// time.

@@ -85,7 +85,9 @@ pub(crate) fn unpack(
 /// shuffles differs from other kernels, but is no secret. Point releases share it, so that an update
 /// between two of them has to carry what Linux changed, and not each structure's new layout.
 fn seed(version: &str) -> String {
-    let series = version.rsplit_once('.').map_or(version, |(series, _)| series);
+    let series = version
+        .rsplit_once('.')
+        .map_or(version, |(series, _)| series);
     format!(
         "{:x}",
         Sha256::digest(format!("berth kernel seed {series}"))
