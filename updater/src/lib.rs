@@ -2,16 +2,19 @@
 //! once, and keeps it or goes back.
 //!
 //! `metadata` finds out which version is offered and that it is genuine, `decide` what to do
-//! about it, `transfer` fills the slot, `trial` judges a version that is being tried, and [`run`]
-//! puts them together. What is written to slots, table and boot variables is `berth_slots`'
-//! alone. PID 1 hears of all this by [`report::Record`]s only, and never sees a byte of what came
-//! from the network.
+//! about it, `staging` and `transfer` fill the slot, `trial` judges a version that is being tried,
+//! `telling` says all that to PID 1, and [`run`] puts them together. What is written to slots,
+//! table and boot variables is `berth_slots`' alone. PID 1 hears of all this by
+//! [`report::Record`]s only, and never sees a byte of what came from the network.
 
 mod decide;
+mod here;
 mod metadata;
 pub mod report;
 mod role;
 mod server;
+mod staging;
+mod telling;
 mod transfer;
 mod trial;
 

@@ -2,40 +2,32 @@
 
 use std::convert::Infallible;
 use std::fs::{self, File};
-use std::io::{Seek, SeekFrom, Write};
 use std::path::PathBuf;
 use std::thread::sleep;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
-use berth_delta::Source;
 use berth_fetch::{Authorities, Settings, Tls};
 use berth_provision::status::Status;
 use berth_provision::{Machine, Update, UpdatePolicy};
-use berth_release::Release;
 use berth_slots::session::{Error as SlotError, Session};
-use berth_slots::staging::Part;
 use berth_slots::state::{Booted, News, State as SlotState};
 use berth_slots::sys::{BlockDevice, EfiVarFs, RecordFiles};
-use berth_slots::target::{Target, Version};
-use berth_slots::verity::RootHash;
-use berth_slots::{SECTOR, gpt::Extent};
 use berth_trust::release::Installed;
 use berth_trust::{Clock, Time};
-use nix::time::{ClockId, clock_gettime};
 
 use crate::decide::{self, Facts, Step};
+use crate::here::{self, now_us, unix_now};
 use crate::metadata::{self, Identity, Offer};
-use crate::report::{Record, Request, State};
+use crate::report::State;
 use crate::server::Web;
-use crate::transfer::{Counted, Nothing, Transfer, Window};
+use crate::staging::{self, Stage};
+use crate::telling::Teller;
 use crate::trial::{self, Moment, Verdict};
 
 /// Pause between two looks at the containers during a trial.
 const TRIAL_PAUSE: Duration = Duration::from_secs(1);
 /// A role that has nothing to do until the next restart looks up this often.
 const IDLE: Duration = Duration::from_secs(3600);
-/// Progress is told at most this often, in hundredths of the whole.
-const PROGRESS_STEP: u64 = 10;
 
 /// Where things are on the machine.
 #[derive(Clone, Debug)]
@@ -78,22 +70,20 @@ pub fn run(setup: Setup) -> Result<Infallible, String> {
     };
     let mut role = Role {
         server: Web::new(&update.url, settings(&update, &setup.places)?)?,
-        booted: booted(&setup.machine)?,
-        seed: seed_number(&setup.seed),
+        booted: here::booted(&setup.machine)?,
+        seed: here::seed_number(&setup.seed),
         machine: setup.machine,
         update,
         trust: setup.trust,
         places: setup.places,
         machine_seed: setup.seed,
-        pipe: setup.report,
-        checked: 0,
-        last: Record::default(),
+        teller: Teller::by(setup.report),
     };
     let mut slots = match role.open() {
         Ok(slots) => slots,
         Err(why) => {
             // Not a matter of trying again: a disk without a second slot gets none by waiting.
-            role.say(
+            role.teller.say(
                 State::Trouble,
                 "",
                 format!("this machine cannot update itself: {why}"),
@@ -103,13 +93,15 @@ pub fn run(setup: Setup) -> Result<Infallible, String> {
             }
         }
     };
-    role.list_rejected(&slots);
+    role.teller.list(slots.rejected());
     if let SlotState::Trying(_) | SlotState::Rejected(_) = slots.state()
         && slots.running() == berth_slots::state::Running::Other
     {
         role.try_out(&mut slots);
     }
-    role.tell_news(&slots);
+    if let Some(news) = slots.news() {
+        role.teller.news(news);
+    }
     role.look_for_ever(&mut slots)
 }
 
@@ -131,45 +123,6 @@ fn settings(update: &Update, places: &Places) -> Result<Settings, String> {
     })
 }
 
-/// What runs, as the kernel and the image say it.
-fn booted(machine: &Machine) -> Result<Booted, String> {
-    let read =
-        |path: &str| fs::read_to_string(path).map_err(|why| format!("cannot read {path}: {why}"));
-    let line = read("/proc/cmdline")?;
-    let boot_id = read("/proc/sys/kernel/random/boot_id")?;
-    let digits: Vec<u8> = boot_id.bytes().filter(u8::is_ascii_hexdigit).collect();
-    let mut id = [0; 16];
-    for (byte, pair) in id.iter_mut().zip(digits.chunks_exact(2)) {
-        let pair = std::str::from_utf8(pair).unwrap_or_default();
-        *byte = u8::from_str_radix(pair, 16).unwrap_or_default();
-    }
-    Ok(Booted {
-        root: Booted::root_of_command_line(&line)
-            .ok_or("the machine does not run from a verified root, so it has no slots")?,
-        boot_id: id,
-        version: Version::new(&machine.version).ok_or("the image has no version")?,
-        security_version: machine.security_version,
-    })
-}
-
-fn seed_number(seed: &[u8]) -> u64 {
-    seed.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
-        (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
-    })
-}
-
-fn unix_now() -> u64 {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH);
-    now.unwrap_or(Duration::ZERO).as_secs()
-}
-
-/// Microseconds since the kernel's start.
-fn now_us() -> u64 {
-    let now = clock_gettime(ClockId::CLOCK_MONOTONIC).map(Duration::from);
-    let micros = now.unwrap_or(Duration::ZERO).as_micros();
-    u64::try_from(micros).unwrap_or(u64::MAX)
-}
-
 struct Role {
     machine: Machine,
     update: Update,
@@ -179,9 +132,7 @@ struct Role {
     seed: u64,
     booted: Booted,
     server: Web,
-    pipe: File,
-    checked: u64,
-    last: Record,
+    teller: Teller,
 }
 
 impl Role {
@@ -194,66 +145,6 @@ impl Role {
             records.map_err(|why| format!("cannot use {}: {why}", self.places.state.display()))?;
         Session::open(disk, EfiVarFs::mounted(), records, &self.booted)
             .map_err(|why| why.to_string())
-    }
-
-    // What PID 1 is told.
-
-    fn send(&mut self, record: Record) {
-        // PID 1 reads as long as it lives; without it nobody is left to tell.
-        let _ = self.pipe.write_all(&record.encode());
-    }
-
-    fn say(&mut self, state: State, version: &str, sentence: String) {
-        let record = Record {
-            request: Request::Show,
-            state,
-            version: version.to_owned(),
-            sentence,
-            checked: self.checked,
-        };
-        // The time of the last look is no news.
-        let same = Record {
-            checked: self.last.checked,
-            ..record.clone()
-        };
-        if same != self.last {
-            self.last = record.clone();
-            self.send(record);
-        }
-    }
-
-    fn restart(&mut self, state: State, version: &str, sentence: String) {
-        self.send(Record {
-            request: Request::Restart,
-            state,
-            version: version.to_owned(),
-            sentence,
-            checked: self.checked,
-        });
-    }
-
-    fn list_rejected(&mut self, slots: &Slots) {
-        for one in slots.rejected() {
-            self.send(Record {
-                request: Request::List,
-                state: State::Rejected,
-                version: one.version.to_string(),
-                sentence: one.reason.clone(),
-                checked: self.checked,
-            });
-        }
-    }
-
-    fn tell_news(&mut self, slots: &Slots) {
-        let Some(news) = slots.news() else {
-            return;
-        };
-        let (state, version) = match news {
-            News::Committed(version) => (State::Committed, version.clone()),
-            News::Failed(one) => (State::Rejected, one.version.clone()),
-            News::Ignored(version) | News::Lost(version) => (State::Trouble, version.clone()),
-        };
-        self.say(state, version.as_str(), news.to_string());
     }
 
     // The trial.
@@ -286,7 +177,7 @@ impl Role {
             };
             match trial::judge(&self.machine, &self.update, &moment) {
                 Verdict::Wait(what) => {
-                    self.say(
+                    self.teller.say(
                         State::Trying,
                         &version,
                         format!("version {version} is being tried: {what}"),
@@ -295,20 +186,20 @@ impl Role {
                 Verdict::Keep => match slots.confirm() {
                     Ok(()) => {
                         let sentence = format!("version {version} was tried and stays");
-                        self.say(State::Committed, &version, sentence);
+                        self.teller.say(State::Committed, &version, sentence);
                         return;
                     }
                     Err(why) => {
                         let sentence =
                             format!("version {version} is good and cannot be kept: {why}");
-                        self.say(State::Trouble, &version, sentence);
+                        self.teller.say(State::Trouble, &version, sentence);
                     }
                 },
                 Verdict::Reject(why) => {
                     if let Err(error) = slots.reject(&why) {
                         // Then the next start finds a trial that did not end well.
                         let sentence = format!("{why}; and that cannot be remembered: {error}");
-                        self.say(State::Trouble, &version, sentence);
+                        self.teller.say(State::Trouble, &version, sentence);
                     }
                     self.go_back(&version, &why);
                 }
@@ -323,7 +214,7 @@ impl Role {
             let sentence = format!(
                 "version {version} is given up: {why}; the machine restarts into the one before"
             );
-            self.restart(State::Rejected, version, sentence);
+            self.teller.restart(State::Rejected, version, sentence);
             sleep(IDLE);
         }
     }
@@ -340,7 +231,7 @@ impl Role {
         if self.update.policy == UpdatePolicy::Off {
             if slots.news().is_none() {
                 let sentence = "this machine looks for no updates (policy = \"off\")".to_owned();
-                self.say(State::Off, "", sentence);
+                self.teller.say(State::Off, "", sentence);
             }
             loop {
                 sleep(IDLE);
@@ -361,7 +252,8 @@ impl Role {
                     failures += 1;
                     // The first is often a network that is not up yet.
                     if failures > 1 {
-                        self.say(State::Trouble, "", format!("cannot update: {why}"));
+                        self.teller
+                            .say(State::Trouble, "", format!("cannot update: {why}"));
                     }
                     pause
                 }
@@ -379,7 +271,7 @@ impl Role {
         let clock = Clock::new(seconds(unix_now()), seconds(self.machine.built));
         let kept = self.places.state.join("metadata");
         let offer = metadata::newest(&mut self.server, &self.trust, &kept, clock, &identity)?;
-        self.checked = unix_now();
+        self.teller.checked = unix_now();
         Ok(offer)
     }
 
@@ -406,8 +298,8 @@ impl Role {
             Step::Current => {
                 let sentence = format!("version {version} is the newest");
                 // What became of the last trial stays to be read.
-                if slots.news().is_none() && self.last.state != State::Committed {
-                    self.say(State::Current, &version, sentence);
+                if slots.news().is_none() && self.teller.last() != State::Committed {
+                    self.teller.say(State::Current, &version, sentence);
                 }
                 return Ok(u64::MAX);
             }
@@ -418,12 +310,12 @@ impl Role {
                 );
                 let sentence =
                     format!("version {version} is there; this machine's turn comes {when}");
-                self.say(State::Waiting, &version, sentence);
+                self.teller.say(State::Waiting, &version, sentence);
                 // Not at the very second, which is that of the whole wave: at the next usual look.
                 return Ok(u64::MAX);
             }
             Step::Stage => {
-                let target = target(&offer)?;
+                let target = staging::target(&offer)?;
                 let fits = offer.claims.fits(&self.installed(slots));
                 let fits = fits.map_err(|why| format!("version {version} is not taken: {why}"));
                 let room = slots.may_stage(&target).map_err(|why| why.to_string());
@@ -431,7 +323,13 @@ impl Role {
                     self.refuse(slots, &version, why);
                     return Ok(u64::MAX);
                 }
-                self.stage(slots, release, target)?;
+                let stage = Stage {
+                    server: &mut self.server,
+                    teller: &mut self.teller,
+                    places: &self.places,
+                    running_root: self.booted.root,
+                };
+                stage.fill(slots, release, target)?;
             }
             Step::Staged => {}
         }
@@ -449,9 +347,9 @@ impl Role {
             .any(|one| one.version.as_str() == version);
         match failed {
             // The sentence about it is longer and already there.
-            true if self.last.state == State::Rejected => {}
-            true => self.say(State::Rejected, version, why),
-            false => self.say(State::Waiting, version, why),
+            true if self.teller.last() == State::Rejected => {}
+            true => self.teller.say(State::Rejected, version, why),
+            false => self.teller.say(State::Waiting, version, why),
         }
     }
 
@@ -465,142 +363,13 @@ impl Role {
         }
     }
 
-    fn stage(
-        &mut self,
-        slots: &mut Slots,
-        release: &Release,
-        target: Target,
-    ) -> Result<(), String> {
-        let version = release.version.clone();
-        let committed = slots.committed();
-        let sources = self.sources(committed.boot)?;
-        let delta = release.delta_from(&self.booted.root.0);
-        let whole = release.boot.bytes.saturating_add(release.root.part.bytes);
-        let way = match delta {
-            Some(delta) => {
-                let bytes = delta.boot.bytes.saturating_add(delta.root.bytes);
-                format!("a delta of {bytes} bytes from version {}", delta.version)
-            }
-            None => format!("{whole} bytes; there is no delta from this version"),
-        };
-        self.say(
-            State::Staging,
-            &version,
-            format!("version {version} is being fetched: {way}"),
-        );
-
-        let mut staging = slots.stage(target).map_err(|why| why.to_string())?;
-        let mut total = Counted::default();
-        let mut told = 0;
-        let [boot, root] = sources;
-        let parts = [
-            (
-                Part::Boot,
-                &release.boot,
-                delta.map(|delta| delta.boot),
-                boot,
-            ),
-            (
-                Part::Root,
-                &release.root.part,
-                delta.map(|delta| delta.root),
-                root,
-            ),
-        ];
-        for (part, published, patch, mut source) in parts {
-            let mut nothing = Nothing;
-            let mut patches: Vec<(berth_release::Patch, &mut dyn Source)> = Vec::new();
-            if let Some(patch) = patch {
-                patches.push((patch, &mut source));
-            }
-            if let Some(packed) = published.packed {
-                patches.push((packed, &mut nothing));
-            }
-            let before = total
-                .patched
-                .saturating_add(total.whole)
-                .saturating_add(total.kept);
-            let pipe = &mut self.pipe;
-            let checked = self.checked;
-            let mut progress = |done: u64, _: u64| {
-                let hundredths = before
-                    .saturating_add(done)
-                    .saturating_mul(100)
-                    .checked_div(whole);
-                let hundredths = hundredths.unwrap_or(0) / PROGRESS_STEP * PROGRESS_STEP;
-                if hundredths > told {
-                    told = hundredths;
-                    let record = Record {
-                        request: Request::Show,
-                        state: State::Staging,
-                        version: version.clone(),
-                        sentence: format!("version {version} is being fetched: {hundredths} %"),
-                        checked,
-                    };
-                    let _ = pipe.write_all(&record.encode()); // as in `send`
-                }
-            };
-            let mut transfer = Transfer {
-                server: &mut self.server,
-                staging: &mut staging,
-                part,
-                published,
-                progress: &mut progress,
-                counted: Counted::default(),
-                unflushed: 0,
-            };
-            transfer.run(&mut patches).map_err(|why| why.to_string())?;
-            total = total.and(transfer.counted);
-        }
-        let proof = staging.finish().map_err(|why| why.to_string())?;
-        slots.staged(proof).map_err(|why| why.to_string())?;
-        let Counted {
-            kept,
-            patched,
-            whole,
-            fetched,
-        } = total;
-        self.say(
-            State::Staged,
-            &version,
-            format!(
-                "version {version} is in the other slot: {fetched} bytes fetched, {patched} bytes \
-                 made from patches, {whole} from the whole image, {kept} were there"
-            ),
-        );
-        Ok(())
-    }
-
-    /// What deltas are made from: the committed slot's boot image, and the verified root that
-    /// runs, read through dm-verity so that rot is an error and not a wrong byte.
-    fn sources(&self, boot: Extent) -> Result<[Window; 2], String> {
-        let open = |path: &PathBuf| {
-            File::open(path).map_err(|why| format!("cannot open {}: {why}", path.display()))
-        };
-        let mut root = open(&self.places.root)?;
-        let bytes = root.seek(SeekFrom::End(0));
-        let bytes = bytes.map_err(|why| format!("cannot find the root's size: {why}"))?;
-        Ok([
-            Window {
-                file: open(&self.places.disk)?,
-                start: boot.first().saturating_mul(SECTOR),
-                bytes: boot.sectors().saturating_mul(SECTOR),
-            },
-            Window {
-                file: root,
-                start: 0,
-                bytes,
-            },
-        ])
-    }
-
     /// Arms the trial of what is staged; restarts when the policy says so and it is time.
     fn have_it_tried(&mut self, slots: &mut Slots, version: &str) -> Result<u64, String> {
         if matches!(slots.state(), SlotState::Staged(_)) {
             match slots.activate() {
                 Ok(()) => {}
                 Err(why @ (SlotError::Firmware(_) | SlotError::Refused(_))) => {
-                    self.say(State::Trouble, version, why.to_string());
+                    self.teller.say(State::Trouble, version, why.to_string());
                     return Ok(u64::MAX);
                 }
                 Err(why) => return Err(why.to_string()),
@@ -609,12 +378,12 @@ impl Role {
         match decide::restarts_in(&self.update, unix_now()) {
             None => {
                 let sentence = format!("version {version} is ready: the next restart tries it");
-                self.say(State::Staged, version, sentence);
+                self.teller.say(State::Staged, version, sentence);
                 Ok(u64::MAX)
             }
             Some(0) => {
                 let sentence = format!("the machine restarts now to try version {version}");
-                self.restart(State::Staged, version, sentence);
+                self.teller.restart(State::Staged, version, sentence);
                 sleep(IDLE);
                 Ok(u64::MAX)
             }
@@ -622,7 +391,7 @@ impl Role {
                 let at = decide::time_of_day(unix_now().saturating_add(seconds));
                 let sentence =
                     format!("version {version} is ready: the machine restarts at {at} to try it");
-                self.say(State::Staged, version, sentence);
+                self.teller.say(State::Staged, version, sentence);
                 Ok(seconds.saturating_mul(1000))
             }
         }
@@ -635,18 +404,4 @@ fn seconds(unix: u64) -> Time {
 
 fn has_address(status: Option<&Status>) -> bool {
     status.is_some_and(|status| status.networks.iter().any(|network| network.state == "up"))
-}
-
-/// What the slot is to hold, of a document that was verified.
-fn target(offer: &Offer) -> Result<Target, String> {
-    let release = &offer.release;
-    Ok(Target {
-        version: Version::new(&release.version).ok_or("the offered version has no name")?,
-        security_version: release.security_version,
-        manifest: offer.manifest,
-        boot_bytes: release.boot.bytes,
-        boot_sha256: release.boot.sha256.0,
-        root_bytes: release.root.part.bytes,
-        root_hash: RootHash(release.root.root_hash.0),
-    })
 }

@@ -3,6 +3,7 @@
 //!
 //! Memory is a few chunks whatever the image's size. Nothing is written that was not hashed.
 
+use std::fmt;
 use std::io::{self, Read};
 use std::ops::Range;
 use std::thread::sleep;
@@ -307,7 +308,8 @@ impl<D: Block> Transfer<'_, '_, D> {
 }
 
 impl Counted {
-    fn sum(&self) -> u64 {
+    /// Bytes that are in the slot.
+    pub(crate) fn sum(&self) -> u64 {
         self.kept
             .saturating_add(self.patched)
             .saturating_add(self.whole)
@@ -322,6 +324,22 @@ impl Counted {
             whole: self.whole.saturating_add(other.whole),
             fetched: self.fetched.saturating_add(other.fetched),
         }
+    }
+}
+
+impl fmt::Display for Counted {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            kept,
+            patched,
+            whole,
+            fetched,
+        } = self;
+        write!(
+            out,
+            "{fetched} bytes fetched, {patched} bytes made from patches, {whole} from the whole \
+             image, {kept} were there"
+        )
     }
 }
 
