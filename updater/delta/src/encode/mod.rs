@@ -5,6 +5,7 @@
 //! out has been decoded again and compared before it is returned.
 
 mod chunk;
+mod cost;
 pub mod damage;
 mod elf;
 mod erofs;
@@ -21,6 +22,7 @@ mod rest;
 use std::io;
 
 use crate::encode::chunk::{Made, Maker};
+use crate::encode::cost::Share;
 use crate::encode::file::{File, write_map};
 use crate::encode::numbers::{put, put_signed};
 use crate::encode::pack::BYTES;
@@ -29,6 +31,8 @@ use crate::limits::{CHUNK, CHUNK_BYTES, Limits};
 use crate::patch::{MAGIC, VERSION};
 use crate::pieces::of_chunk;
 use crate::{Decoder, Hash, Patch, Prefix};
+
+pub use crate::encode::cost::{Cost, What};
 
 /// Why there is no patch.
 #[derive(Debug, thiserror::Error)]
@@ -49,6 +53,21 @@ pub enum Error {
 /// # Errors
 /// When an image is larger than the format can say, or memory runs out.
 pub fn create(old: &[u8], new: &[u8]) -> Result<Vec<u8>, Error> {
+    make(old, new).map(|(patch, _)| patch)
+}
+
+/// A patch that makes `new` from `old`, and what each file of `new` costs in it, the most
+/// expensive first.
+///
+/// # Errors
+/// As [`create`].
+pub fn create_with_costs(old: &[u8], new: &[u8]) -> Result<(Vec<u8>, Vec<Cost>), Error> {
+    let (patch, shares) = make(old, new)?;
+    let costs = cost::add_up(new, patch.len(), &shares);
+    Ok((patch, costs))
+}
+
+fn make(old: &[u8], new: &[u8]) -> Result<(Vec<u8>, Vec<Share>), Error> {
     let Plan {
         files,
         places,
@@ -62,10 +81,11 @@ pub fn create(old: &[u8], new: &[u8]) -> Result<Vec<u8>, Error> {
     };
     let mut head = Head::default();
     let mut payloads = Vec::new();
+    let mut shares = Vec::new();
     for offset in (0..new.len() as u64).step_by(CHUNK_BYTES) {
         let bytes = (new.len() as u64 - offset).min(CHUNK) as usize;
         let pieces = of_chunk(&places, offset, bytes);
-        let made = maker.make(offset, bytes, &pieces)?;
+        let made = maker.make(offset, bytes, &pieces, &mut shares)?;
         head.chunk(
             &new[offset as usize..offset as usize + bytes],
             made,
@@ -73,11 +93,12 @@ pub fn create(old: &[u8], new: &[u8]) -> Result<Vec<u8>, Error> {
         );
     }
     for file in &files {
-        head.file(file)?;
+        let map_bytes = head.file(file)?;
+        cost::share_map(file, map_bytes, &mut shares);
     }
     let patch = head.finish(old, new, files.len(), &payloads)?;
     check(&patch, old, new)?;
-    Ok(patch)
+    Ok((patch, shares))
 }
 
 /// The head while it grows.
@@ -113,7 +134,8 @@ impl Head {
         }
     }
 
-    fn file(&mut self, file: &File) -> Result<(), Error> {
+    /// Adds a file; gives the bytes of its packed map.
+    fn file(&mut self, file: &File) -> Result<usize, Error> {
         for extents in [&file.old, &file.new] {
             put(&mut self.files, extents.pieces().count() as u64);
             let mut end = 0;
@@ -127,8 +149,9 @@ impl Head {
         let packed = pack::pack(&map, BYTES)?;
         put(&mut self.files, packed.len() as u64);
         put(&mut self.files, map.len() as u64);
+        let bytes = packed.len();
         self.maps.extend(packed);
-        Ok(())
+        Ok(bytes)
     }
 
     fn finish(
