@@ -5,12 +5,12 @@
 /// Bytes in a block: the only size every kernel with 4 KiB pages reads.
 pub const BLOCK_SIZE: u64 = 4096;
 pub(crate) const BLOCK: usize = 4096;
-const BLOCK_SIZE_BITS: u8 = 12;
+pub(crate) const BLOCK_SIZE_BITS: u8 = 12;
 
 /// Where the superblock is in block 0; what is before it belongs to boot code.
 pub(crate) const SUPER_OFFSET: usize = 1024;
 pub(crate) const VOLUME_NAME_LEN: usize = 16;
-const SUPER_MAGIC_V1: u32 = 0xe0f5_e1e2;
+pub(crate) const SUPER_MAGIC_V1: u32 = 0xe0f5_e1e2;
 const FEATURE_COMPAT_SB_CHKSUM: u32 = 0x1;
 const FEATURE_COMPAT_MTIME: u32 = 0x2;
 
@@ -18,7 +18,7 @@ const FEATURE_COMPAT_MTIME: u32 = 0x2;
 pub(crate) const SLOT: u64 = 32;
 /// An extended inode: 64-bit size, 32-bit owners, its own time.
 pub(crate) const INODE_SIZE: u64 = 64;
-const INODE_LAYOUT_EXTENDED: u16 = 1;
+pub(crate) const INODE_LAYOUT_EXTENDED: u16 = 1;
 const DATALAYOUT_BIT: u32 = 1;
 
 pub(crate) const DIRENT_SIZE: usize = 12;

@@ -3,12 +3,14 @@
 //! Follows "EROFS on-disk format" of the Linux documentation and `fs/erofs/erofs_fs.h` as of
 //! Linux 5.4, plus the superblock checksum (5.5): every later kernel reads it. The same tree gives
 //! the same bytes. Memory grows with the number of files, never with their bytes. The plan of the
-//! image, and why it is like that, is in [`layout`].
+//! image, and why it is like that, is in [`layout`]. [`entries`] reads such an image back, for
+//! comparing two of them.
 
 mod directory;
 mod format;
 pub mod layout;
 mod output;
+mod read;
 mod walk;
 mod xattr;
 
@@ -17,6 +19,7 @@ use std::io::{self, Write};
 use berth_tree::{Spool, Tree};
 
 pub use format::BLOCK_SIZE;
+pub use read::{Entry, ReadError, entries};
 pub use walk::Unrepresentable;
 
 /// What the tree does not say about the image.

@@ -125,6 +125,22 @@ fn encode_entry(name: &[u8], value: &[u8], out: &mut Vec<u8>) {
     out.resize(out.len().next_multiple_of(XATTR_ENTRY_SIZE), 0);
 }
 
+/// Reads one entry: name, value, and the bytes that both take.
+pub(crate) fn decode_entry(bytes: &[u8]) -> Option<(Vec<u8>, Vec<u8>, usize)> {
+    let (header, rest) = bytes.split_first_chunk::<XATTR_ENTRY_SIZE>()?;
+    let [name_bytes, index, low, high] = *header;
+    let (prefix, _) = PREFIXES.iter().find(|(_, known)| *known == index)?;
+    let (name, rest) = rest.split_at_checked(name_bytes.into())?;
+    let value = rest.get(..u16::from_le_bytes([low, high]).into())?;
+    let size = XATTR_ENTRY_SIZE + name.len() + value.len();
+    let name = [*prefix, name].concat();
+    Some((
+        name,
+        value.to_vec(),
+        size.next_multiple_of(XATTR_ENTRY_SIZE),
+    ))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

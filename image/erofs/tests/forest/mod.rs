@@ -1,4 +1,5 @@
 //! Random trees with everything a file system can hold, and what a mount must show of them.
+#![allow(dead_code, reason = "each test uses a part")]
 
 use std::collections::{BTreeMap, HashMap};
 use std::os::unix::ffi::OsStrExt;
