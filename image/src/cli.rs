@@ -14,7 +14,8 @@ const EXIT_CODES: &str = "Exit codes:
   4  an input is missing, damaged or not what berth.lock or a patch pins
   5  the output cannot be written
   6  something is missing on this computer; the message names it
-  7  the machine did not do what --check waited for";
+  7  the machine did not do what --check waited for
+  8  the two versions differ (berth diff --exit-code)";
 
 /// Turns a TOML file and container images into a bootable machine.
 #[derive(Debug, Parser)]
@@ -35,6 +36,8 @@ pub(crate) enum Command {
     Run(Run),
     /// Show where the bytes of a build went, and what is privileged
     Inspect(Inspect),
+    /// Show what is different in a new version, what it may do more, and what the update costs
+    Diff(Diff),
     /// Publish a build: a directory of files that machines update from, for any web server
     Publish(Publish),
     /// Read a published directory as a machine would, and check every file that it names
@@ -179,6 +182,27 @@ pub(crate) struct Inspect {
     /// Draw the bytes as a treemap (SVG)
     #[arg(long, value_name = "FILE")]
     pub(crate) svg: Option<PathBuf>,
+    /// Answer in JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Diff {
+    /// The old version: the results of a build, a published directory (its newest version) or
+    /// DIRECTORY@VERSION
+    pub(crate) old: PathBuf,
+    /// The new version, likewise
+    pub(crate) new: PathBuf,
+    /// Show whole lists
+    #[arg(long)]
+    pub(crate) all: bool,
+    /// Do not make the patches to see what the update costs, which takes as long as publishing
+    #[arg(long)]
+    pub(crate) no_cost: bool,
+    /// Exit with 8 when anything differs
+    #[arg(long)]
+    pub(crate) exit_code: bool,
     /// Answer in JSON
     #[arg(long)]
     pub(crate) json: bool,

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use berth::build::{self, Sources};
 use berth::config::{self, Config};
+use berth::diff::{self, Side};
 use berth::manifest::{FILE_NAME, Manifest};
 use berth::run::{Boot, Options};
 use berth::{delta, inspect, publish, treemap};
@@ -139,6 +140,27 @@ pub(crate) fn inspect(arguments: &cli::Inspect) -> Result<(), Failure> {
         print(&build::manifest_text(&manifest))
     } else {
         print(&inspect::table(&manifest))
+    }
+}
+
+/// `berth diff`.
+pub(crate) fn diff(arguments: &cli::Diff) -> Result<(), Failure> {
+    let [old, new] = Side::load_both(&arguments.old, &arguments.new)?;
+    let progress = build::Progress::default();
+    let difference = diff::compare(&old, &new, !arguments.no_cost, &progress);
+    progress.end();
+    let difference = difference?;
+    let shown = match arguments.all {
+        true => diff::Shown::All,
+        false => diff::Shown::Short,
+    };
+    match arguments.json {
+        true => print(&format!("{}\n", serde_json::json!(difference)))?,
+        false => print(&diff::text(&difference, shown))?,
+    }
+    match arguments.exit_code && !difference.same {
+        true => Err(Failure::new(Kind::Different, "the two versions differ")),
+        false => Ok(()),
     }
 }
 

@@ -8,6 +8,7 @@ use berth::assets::AssetError;
 use berth::build::{self, BuildError};
 use berth::config::{ConfigError, Mistakes};
 use berth::delta;
+use berth::diff::DiffError;
 use berth::inspect::InspectError;
 use berth::keys::KeysError;
 use berth::lock::LockError;
@@ -31,6 +32,7 @@ pub(crate) enum Kind {
     Output = 5,
     Missing = 6,
     Check = 7,
+    Different = 8,
 }
 
 impl Failure {
@@ -67,6 +69,15 @@ impl From<ConfigError> for Failure {
 impl From<Mistakes> for Failure {
     fn from(mistakes: Mistakes) -> Self {
         Self::new(Kind::Config, mistakes)
+    }
+}
+
+impl From<DiffError> for Failure {
+    fn from(error: DiffError) -> Self {
+        match error {
+            DiffError::Publish(error) => error.into(),
+            other => Self::new(Kind::Input, other),
+        }
     }
 }
 

@@ -20,6 +20,7 @@ fn main() -> ExitCode {
         Command::Build(arguments) => commands::build(&arguments),
         Command::Run(arguments) => commands::run(&arguments),
         Command::Inspect(arguments) => commands::inspect(&arguments),
+        Command::Diff(arguments) => commands::diff(&arguments),
         Command::Verify(arguments) => commands::verify(&arguments),
         Command::Publish(arguments) => commands::publish(&arguments),
         Command::Keys(arguments) => commands::keys::run(&arguments),

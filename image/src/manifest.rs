@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use berth_containers::spec::{Container, NamespaceKind, Seccomp};
+use berth_containers::spec::{Container, NamespaceKind};
 use serde::{Deserialize, Serialize};
 
 /// The version of the format.
@@ -124,7 +124,7 @@ impl ContainerInfo {
     #[must_use]
     pub fn of(container: &Container, ports: &[u16]) -> Self {
         let user = &container.oci.process.user;
-        let own_network = owns(container, NamespaceKind::Network);
+        let own_network = crate::privileges::owns(container, NamespaceKind::Network);
         Self {
             name: container.name.clone(),
             image: container.image.clone(),
@@ -137,48 +137,21 @@ impl ContainerInfo {
     }
 }
 
-fn owns(container: &Container, kind: NamespaceKind) -> bool {
-    let mut own = container.oci.linux.namespaces.iter();
-    own.any(|namespace| namespace.kind == kind)
-}
-
 /// Everything that is less strict than the default.
 fn privileges(container: &Container) -> Vec<String> {
-    let oci = &container.oci;
     let mut list = Vec::new();
-    let mut say = |yes: bool, text: String| {
-        if yes {
-            list.push(text);
-        }
-    };
-    let granted = &oci.process.capabilities.bounding;
-    let all = granted.len() == crate::capabilities::ALL.len();
-    say(all, "every capability".to_owned());
-    say(
-        !all && !granted.is_empty(),
-        format!("capabilities {}", granted.join(" ").replace("CAP_", "")),
-    );
-    let outside = !owns(container, NamespaceKind::User);
-    say(outside, "no user namespace".to_owned());
-    let network = !owns(container, NamespaceKind::Network);
-    say(network, "the machine's network".to_owned());
-    say(
-        oci.linux.seccomp == Seccomp::Unconfined,
-        "every system call".to_owned(),
-    );
-    say(
-        !oci.process.no_new_privileges,
-        "may gain privileges at exec".to_owned(),
-    );
-    say(
-        oci.linux.masked_paths.is_empty(),
-        "all of /proc and /sys".to_owned(),
-    );
-    say(!oci.root.readonly, "writable root".to_owned());
-    let devices: Vec<&str> = oci.linux.devices.iter().map(|d| d.path.as_str()).collect();
-    say(
-        !devices.is_empty(),
-        format!("devices {}", devices.join(" ")),
-    );
+    let granted: Vec<&str> = crate::privileges::capabilities(container).collect();
+    if crate::privileges::has_every_capability(container) {
+        list.push("every capability".to_owned());
+    } else if !granted.is_empty() {
+        list.push(format!("capabilities {}", granted.join(" ")));
+    }
+    let opened = crate::privileges::opened(container);
+    list.extend(opened.into_iter().map(str::to_owned));
+    let devices = container.oci.linux.devices.iter();
+    let devices: Vec<&str> = devices.map(|device| device.path.as_str()).collect();
+    if !devices.is_empty() {
+        list.push(format!("devices {}", devices.join(" ")));
+    }
     list
 }

@@ -21,6 +21,8 @@ pub struct Parts<'a> {
     pub root: Root,
     /// The kernel image.
     pub kernel: &'a Path,
+    /// The kernel's configuration, where it is known: kept as it is, as `kernel.config`.
+    pub kernel_config: Option<&'a Path>,
     /// The bytes of the UEFI stub.
     pub stub: &'a [u8],
     /// The texts in the UKI; the command line pins `root`.
@@ -91,6 +93,10 @@ pub fn assemble(parts: Parts<'_>, out: &Path) -> Result<Media, Error> {
 
     let mut outputs = Outputs::default();
     outputs.add(out, "kernel", |stream| stream.copy(&kernel))?;
+    if let Some(path) = parts.kernel_config {
+        let config = File::open(path).map_err(read_error(path))?;
+        outputs.add(out, "kernel.config", |stream| stream.copy(&config))?;
+    }
     outputs.add(out, "uki.efi", |stream| uki.write(&mut &kernel, stream))?;
     if parts.raw || parts.qcow2.is_some() {
         let root = parts.root.pending.file();

@@ -55,6 +55,7 @@ impl Bench {
         let parts = Parts {
             root,
             kernel: &self.kernel,
+            kernel_config: None,
             stub: &self.stub,
             texts: Texts {
                 os_release: "ID=berth\n",

@@ -15,6 +15,8 @@ const FALLBACK_CACHE: &str = "/var/cache/berth/kernels";
 #[derive(Debug)]
 pub(super) struct Chosen {
     pub(super) path: PathBuf,
+    /// Its configuration, when we built it.
+    pub(super) config: Option<PathBuf>,
     pub(super) bytes: Vec<u8>,
     pub(super) info: KernelInfo,
 }
@@ -51,17 +53,18 @@ pub(super) fn choose(
     source: Option<&Path>,
     file: Option<&Path>,
 ) -> Result<Chosen, BuildError> {
-    let (path, version) = match file {
-        Some(file) => (file.to_owned(), String::new()),
+    let (path, config, version) = match file {
+        Some(file) => (file.to_owned(), None, String::new()),
         None => {
             let kernel = find_kernel(profile, version, source)?;
-            (kernel.bzimage, kernel.version)
+            (kernel.bzimage, Some(kernel.config), kernel.version)
         }
     };
     let bytes = std::fs::read(&path).map_err(BuildError::read(&path))?;
     let sha256 = super::sha256(&bytes);
     Ok(Chosen {
         path,
+        config,
         bytes,
         info: KernelInfo {
             version,

@@ -40,6 +40,8 @@ pub const RAW_NAME: &str = "disk.raw";
 pub const QCOW2_NAME: &str = "disk.qcow2";
 /// The kernel alone, for direct boot.
 pub const KERNEL_NAME: &str = "kernel";
+/// The kernel's configuration, when the kernel is one that berth builds.
+pub const KERNEL_CONFIG_NAME: &str = "kernel.config";
 /// The kernel as a UEFI program.
 pub const UKI_NAME: &str = "uki.efi";
 /// The root with its hash tree.
@@ -47,7 +49,14 @@ pub const ROOT_NAME: &str = "root.erofs";
 
 /// Names that a build may write; one that this build does not write is removed, since it belongs
 /// to another machine.
-const NAMES: [&str; 5] = [RAW_NAME, QCOW2_NAME, KERNEL_NAME, UKI_NAME, ROOT_NAME];
+const NAMES: [&str; 6] = [
+    RAW_NAME,
+    QCOW2_NAME,
+    KERNEL_NAME,
+    KERNEL_CONFIG_NAME,
+    UKI_NAME,
+    ROOT_NAME,
+];
 
 /// What a machine is built from.
 #[derive(Debug)]
@@ -187,6 +196,7 @@ impl Builder<'_> {
             berth_disk::Parts {
                 root,
                 kernel: &boot.kernel.path,
+                kernel_config: boot.kernel.config.as_deref(),
                 stub: &boot.stub,
                 texts: berth_disk::uki::Texts {
                     os_release: &os_release(config),

@@ -9,7 +9,7 @@ use super::PublishError;
 
 /// Earlier versions of one product, the newest first.
 #[derive(Debug)]
-pub(super) struct History(Vec<Release>);
+pub(crate) struct History(Vec<Release>);
 
 /// A document's path among the targets, as consistent snapshots name it: the hash goes before the
 /// file's name.
@@ -21,7 +21,7 @@ pub(super) fn document_path(target: &str, hash: &Hash) -> PathBuf {
 
 impl History {
     /// Reads the documents of the product that `target` describes.
-    pub(super) fn read(directory: &Path, target: &str) -> Result<Self, PublishError> {
+    pub(crate) fn read(directory: &Path, target: &str) -> Result<Self, PublishError> {
         let target = directory.join(TARGETS).join(target);
         let folder = target.parent().unwrap_or(directory);
         let mut releases = Vec::new();
@@ -44,6 +44,11 @@ impl History {
         }
         releases.sort_by_key(|release| std::cmp::Reverse(release.published));
         Ok(Self(releases))
+    }
+
+    /// All of them, the newest first; a version that was published again is there again.
+    pub(crate) fn all(&self) -> impl Iterator<Item = &Release> {
+        self.0.iter()
     }
 
     /// The version is new, or the same content.

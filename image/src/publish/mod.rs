@@ -8,8 +8,8 @@
 //! directory is what it was.
 
 mod error;
-mod history;
-mod parts;
+pub(crate) mod history;
+pub(crate) mod parts;
 mod signing;
 mod verify;
 mod waves;

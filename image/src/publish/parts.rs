@@ -47,12 +47,26 @@ pub(super) fn hash_of(bytes: &[u8]) -> Hash {
     Hash(Sha256::digest(bytes).into())
 }
 
-/// The boot partition's file system, made again around the UKI of a build.
+/// A build's boot part, in the directory.
 pub(super) fn boot(
     build: &Path,
     root_hash: &Hash,
     directory: &Path,
 ) -> Result<PartFile, PublishError> {
+    PartFile::of(boot_bytes(build, root_hash)?, directory)
+}
+
+/// A build's root, in the directory.
+pub(super) fn root(
+    build: &Path,
+    command_line: &str,
+    directory: &Path,
+) -> Result<PartFile, PublishError> {
+    PartFile::of(root_bytes(build, command_line)?, directory)
+}
+
+/// The boot partition's file system, made again around the UKI of a build.
+pub(crate) fn boot_bytes(build: &Path, root_hash: &Hash) -> Result<Vec<u8>, PublishError> {
     let path = build.join(UKI_NAME);
     let uki = std::fs::read(&path).map_err(PublishError::read(&path))?;
     let [a, b, c, d, ..] = root_hash.0;
@@ -61,15 +75,11 @@ pub(super) fn boot(
     let mut bytes = Vec::new();
     fat.write(&mut bytes, |file| file.write_all(&uki))
         .map_err(PublishError::read(&path))?;
-    PartFile::of(bytes, directory)
+    Ok(bytes)
 }
 
 /// The root's file system, without the hash tree that machines make themselves.
-pub(super) fn root(
-    build: &Path,
-    command_line: &str,
-    directory: &Path,
-) -> Result<PartFile, PublishError> {
+pub(crate) fn root_bytes(build: &Path, command_line: &str) -> Result<Vec<u8>, PublishError> {
     let path = build.join(ROOT_NAME);
     let blocks = data_blocks(command_line)
         .ok_or_else(|| PublishError::NotABuild("its command line has no verified root".into()))?;
@@ -81,7 +91,7 @@ pub(super) fn root(
         let reason = format!("{} is shorter than its command line says", path.display());
         return Err(PublishError::NotABuild(reason));
     }
-    PartFile::of(bytes, directory)
+    Ok(bytes)
 }
 
 /// Blocks of data in the table of `dm-mod.create=`: `START SECTORS verity VERSION DATA HASH
@@ -89,6 +99,17 @@ pub(super) fn root(
 fn data_blocks(command_line: &str) -> Option<u64> {
     let (_, table) = command_line.split_once(" verity ")?;
     table.split(' ').nth(5)?.parse().ok()
+}
+
+/// The bytes of a part that was published.
+pub(crate) fn published_bytes(directory: &Path, part: &Part) -> Result<Vec<u8>, PublishError> {
+    let path = directory.join(part.path());
+    let bytes = std::fs::read(&path).map_err(PublishError::read(&path))?;
+    if hash_of(&bytes) == part.sha256 {
+        return Ok(bytes);
+    }
+    let reason = "it is not what was published under this name".to_owned();
+    Err(PublishError::Wrong { path, reason })
 }
 
 /// A patch from a published part, or from nothing, in the directory.
@@ -99,15 +120,7 @@ pub(super) fn delta(
 ) -> Result<Patch, PublishError> {
     let old = match old {
         None => Vec::new(),
-        Some(part) => {
-            let path = directory.join(part.path());
-            let bytes = std::fs::read(&path).map_err(PublishError::read(&path))?;
-            if hash_of(&bytes) != part.sha256 {
-                let reason = format!("{} is damaged", path.display());
-                return Err(PublishError::NotABuild(reason));
-            }
-            bytes
-        }
+        Some(part) => published_bytes(directory, part)?,
     };
     let bytes = berth_delta::encode::create(&old, &new.bytes)?;
     let limits = berth_delta::Limits::default();

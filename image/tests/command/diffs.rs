@@ -1,0 +1,139 @@
+//! `berth diff`: what a reviewer of an update must see, first what matters.
+
+use std::fs;
+
+use crate::fixture::{CONFIG, Fixture, names, said};
+use serde_json::Value;
+
+/// The next version: another program, one capability more, another limit.
+fn next(fixture: &Fixture) {
+    let config = CONFIG.replace("1.2.3", "1.3.0").replace(
+        "[container.web]",
+        "[container.web]\ncap_add = [\"NET_BIND_SERVICE\"]",
+    );
+    fs::write(fixture.path("berth.toml"), config).expect("configuration");
+    fixture.image("image", b"#!/bin/server --faster\n");
+}
+
+/// Two builds, `old` and `new`.
+fn two_builds() -> Option<Fixture> {
+    let fixture = Fixture::new()?;
+    for directory in ["old", "new"] {
+        let output = fixture.build(&["--out", directory, "--update-lock"]);
+        assert!(output.status.success(), "{}", said(&output));
+        next(&fixture);
+    }
+    Some(fixture)
+}
+
+#[track_caller]
+fn text(fixture: &Fixture, arguments: &[&str]) -> String {
+    let output = fixture.berth(&[&["diff"], arguments].concat());
+    assert_eq!(output.status.code(), Some(0), "{}", said(&output));
+    String::from_utf8(output.stdout).expect("text")
+}
+
+fn json(fixture: &Fixture, arguments: &[&str]) -> Value {
+    let text = text(fixture, &[arguments, &["--json"]].concat());
+    serde_json::from_str(&text).expect("JSON")
+}
+
+#[test]
+fn what_got_more_privileged_is_said_before_everything_else() {
+    let Some(fixture) = two_builds() else { return };
+    let text = text(&fixture, &["old", "new", "--no-cost"]);
+    let lines: Vec<&str> = text.lines().collect();
+    let expected = [
+        "test 1.2.3 -> 1.3.0",
+        "",
+        "More privileged",
+        "  + container web: capability NET_BIND_SERVICE",
+    ];
+    assert_eq!(lines[..4], expected, "{text}");
+    assert!(text.contains("web:/bin/server\n"), "{text}");
+    assert!(!text.contains("Less privileged"), "{text}");
+    let back = json(&fixture, &["new", "old", "--no-cost"]);
+    assert_eq!(back["more_privileged"], serde_json::json!([]));
+    let lost = "container web: capability NET_BIND_SERVICE";
+    assert_eq!(back["less_privileged"], serde_json::json!([lost]));
+}
+
+#[test]
+fn a_build_does_not_differ_from_itself() {
+    let Some(fixture) = two_builds() else { return };
+    let all = ["old", "old", "--exit-code"];
+    let text = text(&fixture, &all);
+    assert!(text.contains("nothing differs"), "{text}");
+    assert_eq!(text.lines().count(), 2, "{text}");
+    let output = fixture.berth(&["diff", "old", "new", "--no-cost", "--exit-code"]);
+    assert_eq!(output.status.code(), Some(8));
+    let output = fixture.berth(&["diff", "old", "new", "--no-cost"]);
+    assert_eq!(output.status.code(), Some(0));
+}
+
+#[test]
+fn what_an_update_costs_is_what_publish_makes() {
+    let Some(fixture) = two_builds() else { return };
+    assert!(fixture.berth(&["keys", "new"]).status.success());
+    let publish = |build: &str| {
+        let output = fixture.berth(&["publish", build, "published", "--json"]);
+        assert!(output.status.success(), "{}", said(&output));
+        serde_json::from_slice::<Value>(&output.stdout).expect("JSON")
+    };
+    publish("old");
+    // Before it is published: against what machines have.
+    let before = json(&fixture, &["published", "new"]);
+    let release = publish("new");
+    let after = json(&fixture, &["published@1.2.3", "published"]);
+    for difference in [&before, &after] {
+        for part in ["boot", "root"] {
+            let told = &difference["update"][part];
+            assert_eq!(told["bytes"], release["deltas"][0][part]["bytes"]);
+            let by = told["by"].as_array().expect("a list");
+            let sum: u64 = by
+                .iter()
+                .filter_map(|one| one["patch_bytes"].as_u64())
+                .sum();
+            assert_eq!(told["bytes"], sum);
+        }
+        assert_eq!(difference["files"], before["files"]);
+        assert_eq!(difference["containers"], before["containers"]);
+    }
+    let server = before["files"].as_array().expect("files").iter();
+    let mut server = server.filter(|file| file["path"] == "web:/bin/server");
+    let server = server.next().expect("the program");
+    assert_eq!(server["old_bytes"], 14);
+    assert_eq!(server["new_bytes"], 23);
+    assert!(server["patch_bytes"].as_u64() > Some(0), "{server}");
+
+    let output = fixture.berth(&["diff", "published@7", "new"]);
+    assert_eq!(output.status.code(), Some(4));
+    assert!(
+        said(&output).contains("it has 1.3.0, 1.2.3"),
+        "{}",
+        said(&output)
+    );
+}
+
+#[test]
+fn the_same_version_twice_is_warned_of() {
+    let Some(fixture) = two_builds() else { return };
+    fs::write(fixture.path("berth.toml"), CONFIG).expect("configuration");
+    let output = fixture.build(&["--out", "new"]);
+    assert!(output.status.success(), "{}", said(&output));
+    let text = text(&fixture, &["old", "new", "--no-cost"]);
+    assert!(
+        text.contains("! both are called 1.2.3: raise version"),
+        "{text}"
+    );
+}
+
+#[test]
+fn a_directory_with_neither_is_named() {
+    let Some(fixture) = two_builds() else { return };
+    let output = fixture.berth(&["diff", "old", "image"]);
+    assert_eq!(output.status.code(), Some(4));
+    let said = said(&output);
+    assert!(said.contains("image: neither a build"), "{said}");
+    assert!(names(&fixture.path("")).contains(&"old".to_owned()));
+}
