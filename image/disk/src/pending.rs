@@ -7,6 +7,9 @@ use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
+/// The end of every temporary name; a dot is at the start.
+const END: &str = ".part";
+
 /// A file that is being written. Dropped without [`Pending::finish`] it leaves nothing.
 #[derive(Debug)]
 pub struct Pending {
@@ -27,7 +30,7 @@ impl Pending {
         let mut temporary = OsString::from(".");
         temporary.push(name);
         let count = COUNTER.fetch_add(1, Ordering::Relaxed);
-        temporary.push(format!(".{}-{count}.part", std::process::id()));
+        temporary.push(format!(".{}-{count}{END}", std::process::id()));
         let temporary = path.with_file_name(temporary);
         // Left by a process that had this number and was killed.
         match fs::remove_file(&temporary) {
@@ -83,6 +86,23 @@ impl Drop for Pending {
         // After `finish` there is nothing under this name; before, nobody wants it.
         let _ = fs::remove_file(&self.temporary);
     }
+}
+
+/// Removes files that processes left which were killed while they wrote into `directory`. Nobody
+/// may be writing there now.
+///
+/// # Errors
+/// When the directory cannot be read, or a file not be removed.
+pub fn remove_leftovers(directory: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(directory)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        if name.starts_with('.') && name.ends_with(END) {
+            fs::remove_file(entry.path())?;
+        }
+    }
+    Ok(())
 }
 
 /// Writes a whole file.

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use berth_provision::{MACHINE_PATH, Machine};
-use berth_release::{ARCHITECTURE, Hash, METADATA, Release, TARGETS, target_path};
+use berth_release::{ARCHITECTURE, METADATA, Release, TARGETS, target_path};
 
 use super::files::Tree;
 use super::{DiffError, Version};
@@ -14,7 +14,7 @@ use crate::inspect;
 use crate::manifest::{FILE_NAME, Group, Manifest};
 use crate::publish::PublishError;
 use crate::publish::history::History;
-use crate::publish::parts;
+use crate::publish::{parts, signing};
 
 /// A version as machines get it, and what else is known about it.
 #[derive(Debug)]
@@ -69,11 +69,9 @@ impl Side {
         let manifest = inspect::load(path).map_err(PublishError::from)?;
         let manifest_path = inspect::manifest_path(path);
         let directory = manifest_path.parent().unwrap_or(Path::new(""));
-        let root_hash = Hash::from_hex(&manifest.root_hash)
-            .ok_or_else(|| PublishError::NotABuild("its manifest has no root hash".to_owned()))?;
         Ok(Self {
-            boot: parts::boot_bytes(directory, &root_hash)?,
-            root: parts::root_bytes(directory, &manifest.command_line)?,
+            boot: parts::boot_bytes(directory, &manifest)?,
+            root: parts::root_bytes(directory, &manifest)?,
             kernel_config: fs::read_to_string(directory.join(KERNEL_CONFIG_NAME)).ok(),
             sizes: sizes(&manifest),
             version: Version {
@@ -111,7 +109,9 @@ impl Side {
                 return Err(which(format!("it has several products: {names}")));
             }
         };
-        let history = History::read(directory, &target_path(name, profile, ARCHITECTURE))?;
+        let repository = signing::open(directory, None)?;
+        let path = target_path(name, profile, ARCHITECTURE);
+        let history = History::read(directory, &repository, &path)?;
         let mut releases = history.all();
         let found = match version {
             Some(version) => releases.find(|one| one.version == version),

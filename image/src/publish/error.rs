@@ -72,6 +72,28 @@ pub enum PublishError {
          take this one; raise version in [image]"
     )]
     SameVersion(String),
+    /// A version that is older than what is published.
+    #[error(
+        "version {version} is older than version {newest}, which is published: machines never go \
+         back to an older version; give the old content a higher version in [image]"
+    )]
+    Older {
+        /// The build's version.
+        version: String,
+        /// What is published.
+        newest: String,
+    },
+    /// A version that machines have been told never to take.
+    #[error(
+        "security_version is {offered}, and {newest} is published: machines that took that would \
+         never take this; raise security_version in [image]"
+    )]
+    Unsafe {
+        /// The build's.
+        offered: u64,
+        /// What is published.
+        newest: u64,
+    },
     /// There is no delta.
     #[error("cannot make a delta: {0}")]
     Delta(#[from] berth_delta::encode::Error),

@@ -1,9 +1,16 @@
-//! What was published before, from the documents that are still in the directory.
+//! What was published before, from the documents that are still in the directory and that signed
+//! metadata names or named. A document that an interrupted publication left was never published:
+//! no machine has seen it.
 
+use std::cmp::Ordering;
+use std::collections::HashSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use berth_release::{Hash, Release, TARGETS};
+use berth_release::{Hash, METADATA, Release, TARGETS};
+use berth_trust::release::order;
+use berth_trust::write::Repository;
+use serde_json::Value;
 
 use super::PublishError;
 
@@ -21,24 +28,19 @@ pub(super) fn document_path(target: &str, hash: &Hash) -> PathBuf {
 
 impl History {
     /// Reads the documents of the product that `target` describes.
-    pub(crate) fn read(directory: &Path, target: &str) -> Result<Self, PublishError> {
-        let target = directory.join(TARGETS).join(target);
-        let folder = target.parent().unwrap_or(directory);
+    pub(crate) fn read(
+        directory: &Path,
+        repository: &Repository,
+        target: &str,
+    ) -> Result<Self, PublishError> {
         let mut releases = Vec::new();
-        let listed = match fs::read_dir(folder) {
-            Err(why) if why.kind() == std::io::ErrorKind::NotFound => return Ok(Self(releases)),
-            other => other.map_err(PublishError::read(folder))?,
-        };
-        for entry in listed {
-            let path = entry.map_err(PublishError::read(folder))?.path();
-            let name = path.file_name().unwrap_or_default().to_string_lossy();
-            let is_document = name.split_once('.').is_some_and(|(hash, rest)| {
-                Hash::from_hex(hash).is_some() && rest == "release.json"
-            });
-            if !is_document {
-                continue;
-            }
-            let text = fs::read(&path).map_err(PublishError::read(&path))?;
+        for hash in signed(directory, repository, target) {
+            let path = directory.join(TARGETS).join(document_path(target, &hash));
+            let text = match fs::read(&path) {
+                // Old versions may be removed by hand.
+                Err(why) if why.kind() == std::io::ErrorKind::NotFound => continue,
+                other => other.map_err(PublishError::read(&path))?,
+            };
             let release = Release::parse(&text);
             releases.push(release.map_err(|source| PublishError::Document { path, source })?);
         }
@@ -51,18 +53,40 @@ impl History {
         self.0.iter()
     }
 
-    /// The version is new, or the same content.
-    pub(super) fn check(&self, version: &str, root_hash: &Hash) -> Result<(), PublishError> {
-        let other = |one: &&Release| one.version == version && one.root.root_hash != *root_hash;
-        match self.0.iter().find(other) {
-            Some(_) => Err(PublishError::SameVersion(version.to_owned())),
-            None => Ok(()),
+    /// Machines that have what is published now would take the new version: it is not older, and
+    /// what has its name has its content.
+    pub(super) fn check(
+        &self,
+        version: &str,
+        security_version: u64,
+        root_hash: &Hash,
+        boot: &Hash,
+    ) -> Result<(), PublishError> {
+        let other = |one: &&Release| one.version == version && !is(one, root_hash, boot);
+        if self.0.iter().any(|one| other(&one)) {
+            return Err(PublishError::SameVersion(version.to_owned()));
         }
+        let Some(newest) = self.0.first() else {
+            return Ok(());
+        };
+        if order(version, &newest.version) == Ordering::Less {
+            return Err(PublishError::Older {
+                version: version.to_owned(),
+                newest: newest.version.clone(),
+            });
+        }
+        if security_version < newest.security_version {
+            return Err(PublishError::Unsafe {
+                offered: security_version,
+                newest: newest.security_version,
+            });
+        }
+        Ok(())
     }
 
     /// The same content, published before: with another rollout, perhaps.
-    pub(super) fn same(&self, root_hash: &Hash) -> Option<&Release> {
-        self.0.iter().find(|one| one.root.root_hash == *root_hash)
+    pub(super) fn same(&self, root_hash: &Hash, boot: &Hash) -> Option<&Release> {
+        self.0.iter().find(|one| is(one, root_hash, boot))
     }
 
     /// Versions before this one, each once, the newest first.
@@ -76,4 +100,22 @@ impl History {
             new
         })
     }
+}
+
+fn is(release: &Release, root_hash: &Hash, boot: &Hash) -> bool {
+    release.root.root_hash == *root_hash && release.boot.sha256 == *boot
+}
+
+/// Documents of `target` that a published list of targets names.
+fn signed(directory: &Path, repository: &Repository, target: &str) -> HashSet<Hash> {
+    let named = |version: u64| {
+        let path = directory
+            .join(METADATA)
+            .join(format!("{version}.targets.json"));
+        let list: Value = serde_json::from_slice(&fs::read(path).ok()?).ok()?;
+        Hash::from_hex(list["signed"]["targets"][target]["hashes"]["sha256"].as_str()?)
+    };
+    (1..=repository.targets_version())
+        .filter_map(named)
+        .collect()
 }

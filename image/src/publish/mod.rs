@@ -7,18 +7,18 @@
 //! `berth_trust::write` gives, `timestamp.json` last. Until that one file is replaced the
 //! directory is what it was.
 
+mod directory;
 mod error;
 pub(crate) mod history;
 pub(crate) mod parts;
-mod signing;
+pub(crate) mod signing;
 mod verify;
 mod waves;
 
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use berth_disk::pending;
-use berth_release::{Delta, Hash, Patch, Release, Rollout, Root, SCHEMA, TARGETS, target_path};
+use berth_release::{Delta, Patch, Release, Rollout, Root, SCHEMA, TARGETS, target_path};
 use berth_trust::write::TargetFile;
 
 use crate::build::Progress;
@@ -29,6 +29,7 @@ pub use signing::Keys;
 pub use verify::verify;
 pub use waves::{Waves, parse_waves};
 
+use directory::{Directory, write_new};
 use history::History;
 use parts::PartFile;
 
@@ -75,31 +76,35 @@ pub fn now() -> u64 {
 pub fn publish(request: &Request, progress: &Progress) -> Result<Published, PublishError> {
     let manifest = inspect::load(&request.build)?;
     let keys = Keys::read(&request.keys)?;
-    let directory = &request.directory;
-    for name in [berth_release::METADATA, TARGETS, "images", "deltas"] {
-        let path = directory.join(name);
-        std::fs::create_dir_all(&path).map_err(PublishError::write(&path))?;
-    }
     let path = target_path(
         &manifest.name,
         &manifest.kernel.profile,
         berth_release::ARCHITECTURE,
     );
-    let history = History::read(directory, &path)?;
+    let locked = Directory::lock(&request.directory, &path, progress)?;
+    let directory = locked.path();
+    let repository = signing::open(directory, Some(&keys))?;
+    let history = History::read(directory, &repository, &path)?;
 
     progress.step("images");
-    let root_hash = Hash::from_hex(&manifest.root_hash)
-        .ok_or_else(|| PublishError::NotABuild("its manifest has no root hash".into()))?;
-    let boot = parts::boot(&request.build, &root_hash, directory)?;
-    let root = parts::root(&request.build, &manifest.command_line, directory)?;
-    history.check(&manifest.version, &root_hash)?;
+    let root_hash = parts::root_hash(&manifest)?;
+    let boot = PartFile::of(parts::boot_bytes(&request.build, &manifest)?);
+    let root = PartFile::of(parts::root_bytes(&request.build, &manifest)?);
+    let (version, security_version) = (&manifest.version, manifest.security_version);
+    history.check(version, security_version, &root_hash, &boot.sha256)?;
+    boot.write(directory)?;
+    root.write(directory)?;
 
-    let known = history.same(&root_hash);
+    let known = history.same(&root_hash, &boot.sha256);
     progress.step("packed images");
     let packed_boot = packed(&boot, known.and_then(|one| one.boot.packed), directory)?;
     let packed_root = packed(&root, known.and_then(|one| one.root.part.packed), directory)?;
     let mut deltas = Vec::new();
-    for old in history.before(&root_hash).take(request.deltas) {
+    let before = history.before(&root_hash);
+    for old in before
+        .filter(|old| is_whole(directory, old))
+        .take(request.deltas)
+    {
         let made = known.and_then(|known| known.delta_from(&old.root.root_hash.0));
         let delta = match made.filter(|delta| on_disk(directory, delta)) {
             Some(delta) => delta.clone(),
@@ -149,7 +154,8 @@ pub fn publish(request: &Request, progress: &Progress) -> Result<Published, Publ
         .join(TARGETS)
         .join(history::document_path(&path, &document));
     write_new(&name, &text)?;
-    let metadata_version = signing::sign(directory, &keys, target, request.good_for_s)?;
+    let metadata_version =
+        signing::sign(directory, &repository, &keys, target, request.good_for_s)?;
     Ok(Published {
         release,
         metadata_version,
@@ -175,7 +181,7 @@ pub fn costs(release: &Release) -> Vec<String> {
 }
 
 fn packed(part: &PartFile, known: Option<Patch>, directory: &Path) -> Result<Patch, PublishError> {
-    match known.filter(|patch| directory.join(patch.path()).is_file()) {
+    match known.filter(|patch| is_there(directory, patch)) {
         Some(patch) => Ok(patch),
         None => parts::delta(None, part, directory),
     }
@@ -183,16 +189,17 @@ fn packed(part: &PartFile, known: Option<Patch>, directory: &Path) -> Result<Pat
 
 fn on_disk(directory: &Path, delta: &Delta) -> bool {
     let mut patches = [delta.boot, delta.root].into_iter();
-    patches.all(|patch| directory.join(patch.path()).is_file())
+    patches.all(|patch| is_there(directory, &patch))
 }
 
-/// Writes a file that is named by its content: one that is there is the same.
-fn write_new(path: &Path, bytes: &[u8]) -> Result<(), PublishError> {
-    if path.is_file() {
-        return Ok(());
-    }
-    if let Some(parent) = path.parent() {
-        std::fs::create_dir_all(parent).map_err(PublishError::write(parent))?;
-    }
-    pending::write_file(path, bytes).map_err(PublishError::write(path))
+/// A version whose images were not removed.
+fn is_whole(directory: &Path, release: &Release) -> bool {
+    let mut parts = [&release.boot, &release.root.part].into_iter();
+    parts.all(|part| directory.join(part.path()).is_file())
+}
+
+/// A patch that was made before, whole.
+fn is_there(directory: &Path, patch: &Patch) -> bool {
+    let bytes = std::fs::read(directory.join(patch.path()));
+    bytes.is_ok_and(|bytes| parts::hash_of(&bytes) == patch.sha256)
 }

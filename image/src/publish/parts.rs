@@ -1,7 +1,6 @@
 //! A build's two parts as files named by their content, and the patches between them.
 
-use std::fs::File;
-use std::io::{Read, Write};
+use std::io::Write;
 use std::path::Path;
 
 use berth_disk::fat::Fat;
@@ -9,26 +8,30 @@ use berth_release::{CHUNK, Hash, Part, Patch};
 use berth_slots::verity::BLOCK;
 use sha2::{Digest, Sha256};
 
-use super::{PublishError, write_new};
+use super::PublishError;
+use super::directory::write_new;
 use crate::build::{ROOT_NAME, UKI_NAME};
+use crate::manifest::Manifest;
 
 /// A part and its bytes.
 pub(super) struct PartFile {
     bytes: Vec<u8>,
-    sha256: Hash,
+    pub(super) sha256: Hash,
     chunks: Vec<Hash>,
 }
 
 impl PartFile {
-    fn of(bytes: Vec<u8>, directory: &Path) -> Result<Self, PublishError> {
-        let part = Self {
+    pub(super) fn of(bytes: Vec<u8>) -> Self {
+        Self {
             sha256: hash_of(&bytes),
             chunks: bytes.chunks(CHUNK as usize).map(hash_of).collect(),
             bytes,
-        };
-        let path = directory.join(part.published(None).path());
-        write_new(&path, &part.bytes)?;
-        Ok(part)
+        }
+    }
+
+    /// Puts it into a published directory.
+    pub(super) fn write(&self, directory: &Path) -> Result<(), PublishError> {
+        write_new(&directory.join(self.published(None).path()), &self.bytes)
     }
 
     /// As the document describes it.
@@ -47,51 +50,50 @@ pub(super) fn hash_of(bytes: &[u8]) -> Hash {
     Hash(Sha256::digest(bytes).into())
 }
 
-/// A build's boot part, in the directory.
-pub(super) fn boot(
-    build: &Path,
-    root_hash: &Hash,
-    directory: &Path,
-) -> Result<PartFile, PublishError> {
-    PartFile::of(boot_bytes(build, root_hash)?, directory)
-}
-
-/// A build's root, in the directory.
-pub(super) fn root(
-    build: &Path,
-    command_line: &str,
-    directory: &Path,
-) -> Result<PartFile, PublishError> {
-    PartFile::of(root_bytes(build, command_line)?, directory)
-}
-
 /// The boot partition's file system, made again around the UKI of a build.
-pub(crate) fn boot_bytes(build: &Path, root_hash: &Hash) -> Result<Vec<u8>, PublishError> {
-    let path = build.join(UKI_NAME);
-    let uki = std::fs::read(&path).map_err(PublishError::read(&path))?;
-    let [a, b, c, d, ..] = root_hash.0;
+pub(crate) fn boot_bytes(build: &Path, manifest: &Manifest) -> Result<Vec<u8>, PublishError> {
+    let uki = built(build, UKI_NAME, manifest)?;
+    let [a, b, c, d, ..] = root_hash(manifest)?.0;
     let fat = Fat::new(uki.len() as u64, u32::from_be_bytes([a, b, c, d]))
         .map_err(|why| PublishError::NotABuild(why.to_string()))?;
     let mut bytes = Vec::new();
     fat.write(&mut bytes, |file| file.write_all(&uki))
-        .map_err(PublishError::read(&path))?;
+        .map_err(PublishError::read(build.join(UKI_NAME)))?;
     Ok(bytes)
 }
 
 /// The root's file system, without the hash tree that machines make themselves.
-pub(crate) fn root_bytes(build: &Path, command_line: &str) -> Result<Vec<u8>, PublishError> {
-    let path = build.join(ROOT_NAME);
-    let blocks = data_blocks(command_line)
+pub(crate) fn root_bytes(build: &Path, manifest: &Manifest) -> Result<Vec<u8>, PublishError> {
+    let blocks = data_blocks(&manifest.command_line)
         .ok_or_else(|| PublishError::NotABuild("its command line has no verified root".into()))?;
+    let mut bytes = built(build, ROOT_NAME, manifest)?;
     let length = blocks.saturating_mul(BLOCK as u64);
-    let mut bytes = Vec::new();
-    let read = File::open(&path).and_then(|file| file.take(length).read_to_end(&mut bytes));
-    read.map_err(PublishError::read(&path))?;
-    if bytes.len() as u64 != length {
-        let reason = format!("{} is shorter than its command line says", path.display());
+    if length > bytes.len() as u64 {
+        let reason = format!("{ROOT_NAME} is shorter than its command line says");
         return Err(PublishError::NotABuild(reason));
     }
+    bytes.truncate(usize::try_from(length).unwrap_or(usize::MAX));
     Ok(bytes)
+}
+
+/// dm-verity's root hash of a build.
+pub(crate) fn root_hash(manifest: &Manifest) -> Result<Hash, PublishError> {
+    Hash::from_hex(&manifest.root_hash)
+        .ok_or_else(|| PublishError::NotABuild("its manifest has no root hash".into()))
+}
+
+/// A file of a build, which must be the one that its manifest lists.
+fn built(build: &Path, name: &str, manifest: &Manifest) -> Result<Vec<u8>, PublishError> {
+    let path = build.join(name);
+    let bytes = std::fs::read(&path).map_err(PublishError::read(&path))?;
+    let listed = manifest.files.get(name);
+    match listed.is_some_and(|file| file.sha256 == hash_of(&bytes).to_string()) {
+        true => Ok(bytes),
+        false => {
+            let reason = "it is not the file that manifest.json lists; build again".to_owned();
+            Err(PublishError::Wrong { path, reason })
+        }
+    }
 }
 
 /// Blocks of data in the table of `dm-mod.create=`: `START SECTORS verity VERSION DATA HASH

@@ -75,29 +75,33 @@ pub(super) fn custom(release: &Release) -> Map {
     .custom()
 }
 
+/// What is published in a directory now; `keys` have the root files that are not in it yet.
+pub(crate) fn open(directory: &Path, keys: Option<&Keys>) -> Result<Repository, PublishError> {
+    let metadata = directory.join(METADATA);
+    let roots = keys.map_or(&[][..], |keys| &keys.roots);
+    let repository = Repository::open(&mut |name| match fs::read(metadata.join(name)) {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(why) if why.kind() == std::io::ErrorKind::NotFound => {
+            let root = roots.iter().find(|(known, _)| known == name);
+            Ok(root.map(|(_, bytes)| bytes.clone()))
+        }
+        Err(why) => Err(why.to_string()),
+    });
+    Ok(repository?)
+}
+
 /// Adds a target to what is published, and writes the metadata so that machines see the old state
 /// or the new; gives the new state's version.
+///
+/// A new root file comes right before the timestamp: it may take keys away that signed the old
+/// state, and in between a machine finds nothing that it can believe.
 pub(super) fn sign(
     directory: &Path,
+    repository: &Repository,
     keys: &Keys,
     target: TargetFile,
     good_for_s: [u64; 3],
 ) -> Result<u64, PublishError> {
-    let metadata = directory.join(METADATA);
-    let write = |name: &str, bytes: &[u8]| {
-        let path: PathBuf = metadata.join(name);
-        pending::write_file(&path, bytes).map_err(PublishError::write(&path))
-    };
-    for (name, bytes) in &keys.roots {
-        if !metadata.join(name).is_file() {
-            write(name, bytes)?;
-        }
-    }
-    let repository = Repository::open(&mut |name| match fs::read(metadata.join(name)) {
-        Ok(bytes) => Ok(Some(bytes)),
-        Err(why) if why.kind() == std::io::ErrorKind::NotFound => Ok(None),
-        Err(why) => Err(why.to_string()),
-    })?;
     let mut targets: Vec<TargetFile> = repository
         .targets()
         .filter(|old| old.path() != target.path)
@@ -132,7 +136,23 @@ pub(super) fn sign(
         timestamp: timestamp_s,
     };
     let files = repository.publish(&plan, &signers, expiries, Time(now))?;
-    for file in &files {
+    let metadata = directory.join(METADATA);
+    let write = |name: &str, bytes: &[u8]| {
+        let path: PathBuf = metadata.join(name);
+        pending::write_file(&path, bytes).map_err(PublishError::write(&path))
+    };
+    let (timestamp, before) = files
+        .split_last()
+        .map_or((None, &[][..]), |(last, before)| (Some(last), before));
+    for file in before {
+        write(&file.name, &file.bytes)?;
+    }
+    for (name, bytes) in &keys.roots {
+        if !metadata.join(name).is_file() {
+            write(name, bytes)?;
+        }
+    }
+    if let Some(file) = timestamp {
         write(&file.name, &file.bytes)?;
     }
     Ok(repository.version() + 1)

@@ -54,6 +54,24 @@ impl Fixture {
         Some(fixture)
     }
 
+    /// Everything in place to publish, as small as it can be: keys, and a kernel of a few KiB.
+    pub(crate) fn small() -> Option<Self> {
+        let fixture = Self::new()?;
+        let kernel = &kernel()[..16 << 10];
+        fs::write(fixture.path("kernel"), kernel).expect("kernel");
+        assert!(fixture.berth(&["keys", "new"]).status.success());
+        Some(fixture)
+    }
+
+    /// Builds a version of its own content into a directory of its name.
+    pub(crate) fn version(&self, version: &str, more: &str) {
+        let config = CONFIG.replace("1.2.3", version);
+        let config = config.replace("[container.web]", &format!("{more}\n[container.web]"));
+        fs::write(self.path("berth.toml"), config).expect("configuration");
+        let output = self.build(&["--out", version, "--update-lock"]);
+        assert!(output.status.success(), "{}", said(&output));
+    }
+
     /// A path in the directory.
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.directory.path().join(name)

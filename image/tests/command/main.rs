@@ -5,3 +5,4 @@ mod diffs;
 mod exit_codes;
 mod fixture;
 mod keys;
+mod publishing;

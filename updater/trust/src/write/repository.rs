@@ -170,6 +170,14 @@ impl Repository {
         self.timestamp_version
     }
 
+    /// The version of the targets role that is published; 0 when there is none.
+    #[must_use]
+    pub fn targets_version(&self) -> u64 {
+        let mut files = self.files.iter();
+        let file = files.find(|(name, _)| *name == format!("{}.json", Targets::TYPE));
+        file.map_or(0, |(_, meta)| meta.version)
+    }
+
     /// Makes the next state: files to be written in this order.
     ///
     /// # Errors

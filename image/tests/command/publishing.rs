@@ -1,0 +1,365 @@
+//! `berth publish` when something is in its way: at every moment a machine finds in the directory
+//! what was published before, or what is published now, and nothing else.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+use berth::publish::verify;
+
+use crate::fixture::{Fixture, said};
+
+/// System calls that change files, and what puts the changes on the medium.
+const CHANGES: &str = "openat,write,rename,fsync,mkdir,unlink,chmod,fchmod";
+
+/// What a machine finds.
+#[track_caller]
+fn found(fixture: &Fixture, directory: &str) -> String {
+    let trust = fixture.path("keys/1.root.json");
+    let releases = verify(&fixture.path(directory), &trust).expect("a directory to believe");
+    let versions: Vec<_> = releases.iter().map(|one| one.version.as_str()).collect();
+    versions.join(" ")
+}
+
+fn publish(fixture: &Fixture, build: &str, more: &[&str]) -> Output {
+    fixture.berth(&[&["publish", build, "published"], more].concat())
+}
+
+#[track_caller]
+fn published(fixture: &Fixture, build: &str) {
+    let output = publish(fixture, build, &[]);
+    assert!(output.status.success(), "{}", said(&output));
+}
+
+#[track_caller]
+fn refused(fixture: &Fixture, build: &str, code: i32, words: &str) {
+    let output = publish(fixture, build, &[]);
+    let said = said(&output);
+    assert_eq!(output.status.code(), Some(code), "{said}");
+    assert!(said.contains(words), "{words:?} is not in {said:?}");
+}
+
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).expect("a directory");
+    for entry in fs::read_dir(from).expect("a directory") {
+        let entry = entry.expect("an entry");
+        let to = to.join(entry.file_name());
+        match entry.file_type().expect("a type").is_dir() {
+            true => copy(&entry.path(), &to),
+            false => drop(fs::copy(entry.path(), to).expect("a file")),
+        }
+    }
+}
+
+/// Every file in a directory, by its path in it.
+fn files(directory: &Path) -> BTreeSet<PathBuf> {
+    let mut files = BTreeSet::new();
+    let mut open = vec![directory.to_owned()];
+    while let Some(path) = open.pop() {
+        for entry in fs::read_dir(&path).expect("a directory") {
+            let path = entry.expect("an entry").path();
+            match path.is_dir() {
+                true => open.push(path),
+                false => {
+                    files.insert(path.strip_prefix(directory).expect("inside").to_owned());
+                }
+            }
+        }
+    }
+    files
+}
+
+/// Publishes version 2 under strace with these options.
+fn traced(fixture: &Fixture, options: &[&str]) -> Output {
+    let mut command = Command::new("strace");
+    command
+        .args(["-qq", "-y", "-o", "log", "-e", &format!("trace={CHANGES}")])
+        .args(options)
+        .arg(env!("CARGO_BIN_EXE_berth"))
+        .args(["publish", "2", "published"])
+        .current_dir(fixture.path(""));
+    command
+        .output()
+        .expect("strace starts: apt-get install strace")
+}
+
+/// Version 1 published and version 2 built; nothing, said loudly, where processes cannot be traced.
+fn one_published_and_two_built() -> Option<Fixture> {
+    let fixture = Fixture::small()?;
+    let traced = Command::new("strace")
+        .args(["-o", "/dev/null", "true"])
+        .output();
+    if !traced.is_ok_and(|output| output.status.success()) {
+        eprintln!("SKIPPED: strace is missing (package strace) or may not trace here");
+        return None;
+    }
+    fixture.version("1", "");
+    fixture.version("2", "");
+    published(&fixture, "1");
+    copy(&fixture.path("published"), &fixture.path("before"));
+    Some(fixture)
+}
+
+fn start_again(fixture: &Fixture) {
+    fs::remove_dir_all(fixture.path("published")).expect("remove");
+    copy(&fixture.path("before"), &fixture.path("published"));
+}
+
+#[test]
+fn a_publication_that_is_killed_at_any_change_leaves_the_old_state_or_the_new() {
+    let Some(fixture) = one_published_and_two_built() else {
+        return;
+    };
+    let output = traced(&fixture, &[]);
+    assert!(output.status.success(), "{}", said(&output));
+    let log = fs::read_to_string(fixture.path("log")).expect("a log");
+    let every_change = std::env::var_os("BERTH_TEST_LONG").is_some();
+    let (mut cuts, mut old, mut new) = (0, 0, 0);
+    for line in log.lines().filter(|line| line.contains("published/")) {
+        let call = line.split('(').next().unwrap_or_default();
+        // strace counts from the process's start, also what is elsewhere.
+        let all = log.lines().take_while(|other| !std::ptr::eq(*other, line));
+        let before = all
+            .filter(|other| other.starts_with(&format!("{call}(")))
+            .count();
+        // What is in between is another temporary file, or a longer one.
+        let decides = ["rename", "fsync"].contains(&call);
+        let changes = call != "openat" || line.contains("O_CREAT");
+        if !(decides || every_change && changes) {
+            continue;
+        }
+        start_again(&fixture);
+        let kill = format!("inject={call}:signal=KILL:when={}", before + 1);
+        let output = traced(&fixture, &["-e", &kill]);
+        assert!(!output.status.success(), "not killed at {line}");
+        cuts += 1;
+        match found(&fixture, "published").as_str() {
+            "1" => old += 1,
+            "2" => new += 1,
+            other => panic!("{other:?} after a kill at {line}"),
+        }
+        if cuts % 8 == 0 {
+            published(&fixture, "2");
+            assert_eq!(found(&fixture, "published"), "2", "after a kill at {line}");
+            let left = files(&fixture.path("published"));
+            let part = |path: &&PathBuf| path.to_string_lossy().ends_with(".part");
+            assert_eq!(left.iter().find(part), None, "after a kill at {line}");
+        }
+    }
+    eprintln!("{cuts} kills: {old} left the old state, {new} the new one");
+    assert!(cuts >= 30 && old > new && new > 0);
+}
+
+#[test]
+fn what_a_new_timestamp_names_is_on_the_medium_before_it_is_in_place() {
+    let Some(fixture) = one_published_and_two_built() else {
+        return;
+    };
+    let output = traced(&fixture, &[]);
+    assert!(output.status.success(), "{}", said(&output));
+    let log = fs::read_to_string(fixture.path("log")).expect("a log");
+    // Written and not synced, and renamed in a directory that is not synced.
+    let (mut dirty, mut unnamed) = (BTreeSet::new(), BTreeSet::new());
+    let mut renames = 0;
+    for line in log.lines() {
+        let (call, rest) = line.split_once('(').unwrap_or_default();
+        let open_file = || {
+            let path = rest.split_once('<')?.1.split_once('>')?.0;
+            Some(path.to_owned())
+        };
+        let quoted: Vec<&str> = rest.split('"').skip(1).step_by(2).collect();
+        match call {
+            "write" => dirty.extend(open_file().filter(|path| path.contains("published/"))),
+            "fsync" => {
+                let path = open_file().unwrap_or_default();
+                dirty.remove(&path);
+                unnamed.retain(|directory: &String| !path.ends_with(directory.as_str()));
+            }
+            "rename" => {
+                let [from, to] = quoted[..] else {
+                    panic!("{line}")
+                };
+                assert!(!dirty.iter().any(|path| path.ends_with(from)), "{line}");
+                if to.ends_with("timestamp.json") {
+                    assert!(
+                        dirty.is_empty() && unnamed.is_empty(),
+                        "{dirty:?} {unnamed:?}"
+                    );
+                    assert!(renames > 5, "{renames} files came before it");
+                }
+                let directory = Path::new(to).parent().expect("a directory");
+                unnamed.insert(directory.to_string_lossy().into_owned());
+                renames += 1;
+            }
+            "mkdir" => {
+                let directory = Path::new(quoted[0]).parent().expect("a directory");
+                unnamed.insert(directory.to_string_lossy().into_owned());
+            }
+            _ => {}
+        }
+    }
+    assert!(unnamed.is_empty(), "{unnamed:?}");
+    let last = log.lines().rev().find(|line| line.starts_with("rename("));
+    assert!(last.is_some_and(|line| line.contains("timestamp.json")));
+}
+
+#[test]
+fn what_was_never_signed_is_in_nobodys_way() {
+    let Some(fixture) = one_published_and_two_built() else {
+        return;
+    };
+    // Killed before the timestamp, which is the last rename.
+    let output = traced(&fixture, &[]);
+    assert!(output.status.success(), "{}", said(&output));
+    let log = fs::read_to_string(fixture.path("log")).expect("a log");
+    let renames = log
+        .lines()
+        .filter(|line| line.starts_with("rename("))
+        .count();
+    start_again(&fixture);
+    let kill = format!("inject=rename:signal=KILL:when={renames}");
+    assert!(!traced(&fixture, &["-e", &kill]).status.success());
+    assert_eq!(found(&fixture, "published"), "1");
+    // No machine has seen that version 2, so another one may have its name.
+    fixture.version("2", "[network.lan]\ndhcp4 = true");
+    published(&fixture, "2");
+    assert_eq!(found(&fixture, "published"), "2");
+}
+
+#[test]
+fn a_disk_that_is_full_leaves_the_old_state_and_a_sentence() {
+    let Some(fixture) = Fixture::small() else {
+        return;
+    };
+    fixture.version("1", "");
+    fixture.version("2", "");
+    published(&fixture, "1");
+    let before = files(&fixture.path("published"));
+    // Blocks of 1 KiB that a file may have: the boot image has more.
+    let script = format!(
+        "ulimit -f 50; trap '' XFSZ; exec {} publish 2 published",
+        env!("CARGO_BIN_EXE_berth")
+    );
+    let output = Command::new("bash")
+        .args(["-c", &script])
+        .current_dir(fixture.path(""))
+        .output()
+        .expect("bash starts");
+    assert_eq!(output.status.code(), Some(5), "{}", said(&output));
+    assert!(
+        said(&output).contains("cannot write published/images/"),
+        "{}",
+        said(&output)
+    );
+    assert_eq!(found(&fixture, "published"), "1");
+    assert_eq!(files(&fixture.path("published")), before);
+}
+
+#[test]
+fn two_publishers_take_turns() {
+    let Some(fixture) = Fixture::small() else {
+        return;
+    };
+    fixture.version("1", "");
+    let start = |waves: &str| {
+        let mut command = fixture.command();
+        command.args(["publish", "1", "published", "--json", "--waves", waves]);
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.spawn().expect("the command starts")
+    };
+    let all: Vec<_> = ["1%", "2%", "3%", "4%"].map(start).into();
+    for one in all {
+        let output = one.wait_with_output().expect("it ends");
+        assert!(output.status.success(), "{}", said(&output));
+    }
+    assert_eq!(found(&fixture, "published"), "1");
+    // Nobody's metadata was replaced by somebody else's of the same version.
+    for version in 1..=4 {
+        let name = format!("published/metadata/{version}.targets.json");
+        assert!(fixture.path(&name).is_file(), "{name}");
+    }
+}
+
+#[test]
+fn a_version_that_machines_would_not_take_is_refused() {
+    let Some(fixture) = Fixture::small() else {
+        return;
+    };
+    fixture.version("1.9", "security_version = 1");
+    fixture.version("1.10", "security_version = 2");
+    published(&fixture, "1.9");
+    published(&fixture, "1.10");
+    published(&fixture, "1.10");
+    refused(
+        &fixture,
+        "1.9",
+        4,
+        "older than version 1.10, which is published",
+    );
+    fixture.version("1.11", "security_version = 1");
+    refused(&fixture, "1.11", 4, "raise security_version");
+    fixture.version("1.10", "security_version = 3");
+    refused(&fixture, "1.10", 4, "published already with other content");
+    assert_eq!(found(&fixture, "published"), "1.10");
+}
+
+#[test]
+fn the_same_root_with_another_kernel_is_another_version() {
+    let Some(fixture) = Fixture::small() else {
+        return;
+    };
+    fixture.version("1", "");
+    published(&fixture, "1");
+    let mut kernel = fs::read(fixture.path("kernel")).expect("kernel");
+    kernel.extend([1; 512]);
+    fs::write(fixture.path("kernel"), kernel).expect("kernel");
+    fixture.version("1", "");
+    refused(&fixture, "1", 4, "published already with other content");
+}
+
+#[test]
+fn a_build_that_was_damaged_is_not_published() {
+    let Some(fixture) = Fixture::small() else {
+        return;
+    };
+    fixture.version("1", "");
+    for name in ["root.erofs", "uki.efi"] {
+        let path = fixture.path("1").join(name);
+        let whole = fs::read(&path).expect("a file");
+        let mut damaged = whole.clone();
+        damaged[5000] ^= 1;
+        fs::write(&path, damaged).expect("a file");
+        refused(
+            &fixture,
+            "1",
+            4,
+            &format!("1/{name}: it is not the file that"),
+        );
+        fs::write(&path, whole).expect("a file");
+    }
+    published(&fixture, "1");
+}
+
+#[test]
+fn a_file_that_rotted_is_written_again() {
+    let Some(fixture) = Fixture::small() else {
+        return;
+    };
+    fixture.version("1", "");
+    fixture.version("2", "");
+    published(&fixture, "1");
+    published(&fixture, "2");
+    for folder in ["images", "deltas"] {
+        for name in files(&fixture.path("published").join(folder)) {
+            let path = fixture.path("published").join(folder).join(name);
+            let whole = fs::read(&path).expect("a file");
+            fs::write(&path, &whole[1..]).expect("a file");
+            let output = publish(&fixture, "2", &[]);
+            let is_old_image = said(&output).contains("is not what was published");
+            assert!(output.status.success() || is_old_image, "{}", said(&output));
+            fs::write(&path, &whole).expect("a file");
+        }
+    }
+    assert_eq!(found(&fixture, "published"), "2");
+}
