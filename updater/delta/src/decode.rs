@@ -9,7 +9,7 @@ use crate::error::{ChunkError, FormatError};
 use crate::hash::Hash;
 use crate::limits::CHUNK_BYTES;
 use crate::lzma::Lzma;
-use crate::map::{Map, Moves, Segment};
+use crate::map::{List, Map, Moves, Segment};
 use crate::patch::{Chunk, File, Kind, Patch, Payload, unpack};
 use crate::pieces::Piece;
 use crate::predict::{BEFORE, BLOCK, Mode, Predictor, RUN_MAX, Run};
@@ -40,6 +40,7 @@ struct Loaded {
     file: usize,
     map: Map,
     moves: Moves,
+    absolute: Vec<u32>,
 }
 
 impl Decoder {
@@ -118,7 +119,7 @@ impl Decoder {
                     let entry = self.patch.files.get(*file).ok_or(NO_CHUNK)?;
                     let loaded = match self.loaded.take() {
                         Some(loaded) if loaded.file == *file => loaded,
-                        _ => load(&self.patch, *file, entry, &mut self.lzma)?,
+                        _ => load(&self.patch, *file, entry, &mut self.lzma, source)?,
                     };
                     FilePart {
                         entry,
@@ -144,15 +145,22 @@ fn check(payload: &[u8], expected: Payload) -> Result<(), ChunkError> {
     }
 }
 
-fn load(patch: &Patch, number: usize, file: &File, lzma: &mut Lzma) -> Result<Loaded, FormatError> {
+fn load(
+    patch: &Patch,
+    number: usize,
+    file: &File,
+    lzma: &mut Lzma,
+    source: &mut dyn Source,
+) -> Result<Loaded, ChunkError> {
     let mut bytes = vec![0; file.map_bytes];
     unpack(lzma, patch.packed_map(file), &mut bytes)?;
     let map = Map::read(&bytes, file.old.bytes(), file.new_bytes, &patch.limits)?;
-    let moves = Moves::new(&map);
+    read_file(source, &file.old, &[], map.absolute.range(), 0, &mut bytes)?;
     Ok(Loaded {
         file: number,
+        moves: Moves::new(&map),
+        absolute: List::parse(&bytes)?,
         map,
-        moves,
     })
 }
 
@@ -237,7 +245,12 @@ impl FilePart<'_, '_> {
         mode: Mode,
         out: &mut [u8],
     ) -> Result<(), ChunkError> {
-        let Loaded { map, moves, .. } = self.loaded;
+        let Loaded {
+            map,
+            moves,
+            absolute,
+            ..
+        } = self.loaded;
         let old = segment.old + (run.start - segment.new);
         let before = old.min(BEFORE as u32);
         let with_before = old - before..old + (run.end - run.start);
@@ -259,6 +272,7 @@ impl FilePart<'_, '_> {
             old: &map.old_addresses,
             new: &map.new_addresses,
             moves,
+            absolute,
         };
         let run = Run {
             window: self.window,

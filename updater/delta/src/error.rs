@@ -9,7 +9,7 @@ pub enum FormatError {
     #[error("this is not a Berth patch")]
     NotPatch,
     /// Made by a newer encoder.
-    #[error("the patch has format {0}, and this version of Berth reads format 1")]
+    #[error("the patch has format {0}, and this version of Berth reads format 2")]
     Version(u32),
     /// Bytes changed on the way.
     #[error("the patch's head is damaged: its SHA-256 is not the one in front of it")]

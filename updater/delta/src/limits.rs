@@ -28,6 +28,8 @@ pub struct Limits {
     pub segments: usize,
     /// Tables of one file, and rows of its address spaces.
     pub tables: usize,
+    /// Words of the list of absolute addresses in one file of the source.
+    pub absolute: usize,
 }
 
 impl Default for Limits {
@@ -41,6 +43,7 @@ impl Default for Limits {
             map_bytes: 512 << 10,
             segments: 65_536,
             tables: 4096,
+            absolute: 131_072,
         }
     }
 }

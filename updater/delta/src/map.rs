@@ -16,6 +16,7 @@ use crate::tables::Table;
 
 /// Shorter segments say nothing about where an address has moved to.
 const TRUSTED_BYTES: u32 = 8;
+const WORD: u32 = 4;
 
 const DAMAGED: FormatError = FormatError::Damaged("a copy map does not add up");
 
@@ -38,8 +39,56 @@ pub(crate) struct Map {
     pub(crate) new_tables: Vec<Table>,
     /// In the target's order, without overlap.
     pub(crate) segments: Vec<Segment>,
-    /// Memory that is not in the files and has moved: like segments, but nothing is copied.
-    pub(crate) hints: Vec<Segment>,
+    /// Where addresses have moved to other places than the segments say, or where those say
+    /// nothing: in the source's order, without overlap.
+    pub(crate) hints: Vec<Hint>,
+    /// Where the source lists the places of its absolute addresses.
+    pub(crate) absolute: List,
+}
+
+/// What of the source has moved to where, without being copied.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Hint {
+    /// Offset in the source's file.
+    pub(crate) old: u32,
+    pub(crate) bytes: u32,
+    /// What to add (wrapping) for the offset in the target's file.
+    pub(crate) shift: u32,
+}
+
+/// Sorted 32-bit words in the source's file.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct List {
+    pub(crate) offset: u32,
+    pub(crate) words: u32,
+}
+
+impl List {
+    fn read(from: &mut Reader<'_>, file_bytes: u32, most: usize) -> Result<Self, FormatError> {
+        let words = from.at_most(most, "absolute addresses")? as u32;
+        let offset = from.u32()?;
+        match offset.checked_add(words * WORD) {
+            Some(end) if end <= file_bytes => Ok(Self { offset, words }),
+            _ => Err(DAMAGED),
+        }
+    }
+
+    /// Where it lies.
+    pub(crate) fn range(&self) -> Range<u32> {
+        self.offset..self.offset + self.words * WORD
+    }
+
+    /// Its words, of its bytes.
+    pub(crate) fn parse(bytes: &[u8]) -> Result<Vec<u32>, FormatError> {
+        let words: Vec<u32> = bytes
+            .chunks_exact(WORD as usize)
+            .filter_map(|word| Some(u32::from_le_bytes(*word.first_chunk()?)))
+            .collect();
+        match words.is_sorted() {
+            true => Ok(words),
+            false => Err(FormatError::Damaged("a list of addresses is not sorted")),
+        }
+    }
 }
 
 impl Map {
@@ -57,7 +106,8 @@ impl Map {
             old_tables: Table::read_all(&mut from, limits.tables)?,
             new_tables: Table::read_all(&mut from, limits.tables)?,
             segments: read_segments(&mut from, limits.segments)?,
-            hints: read_segments(&mut from, limits.segments)?,
+            hints: read_hints(&mut from, limits.segments)?,
+            absolute: List::read(&mut from, old_bytes, limits.absolute)?,
         };
         let inside = |segment: &Segment| {
             segment
@@ -119,6 +169,22 @@ fn read_segments(from: &mut Reader<'_>, most: usize) -> Result<Vec<Segment>, For
     Ok(segments)
 }
 
+/// For each hint the distance from the one before in the source, the length, and how much more it
+/// moves than the one before.
+fn read_hints(from: &mut Reader<'_>, most: usize) -> Result<Vec<Hint>, FormatError> {
+    let count = from.at_most(most, "hints of a copy map")?;
+    let mut hints = Vec::with_capacity(count);
+    let (mut end, mut shift) = (0_u32, 0_u32);
+    for _ in 0..count {
+        let old = end.checked_add(from.u32()?).ok_or(DAMAGED)?;
+        let bytes = from.u32()?;
+        end = old.checked_add(bytes).ok_or(DAMAGED)?;
+        shift = shift.wrapping_add(from.signed()? as u32);
+        hints.push(Hint { old, bytes, shift });
+    }
+    Ok(hints)
+}
+
 /// Where the source's bytes have moved to.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Moves {
@@ -127,13 +193,39 @@ pub(crate) struct Moves {
 }
 
 impl Moves {
+    /// Hints count before segments.
+    pub(crate) fn new(map: &Map) -> Self {
+        let by_segments = Self::by_segments(&map.segments);
+        let mut steps = Vec::with_capacity(by_segments.steps.len() + 2 * map.hints.len());
+        let mut base = by_segments.steps.into_iter().peekable();
+        let mut last = None;
+        for (hint, next) in map
+            .hints
+            .iter()
+            .zip(map.hints.iter().skip(1).map(Some).chain([None]))
+        {
+            while let Some(step) = base.next_if(|(from, _)| *from < hint.old) {
+                steps.push(step);
+                last = Some(step.1);
+            }
+            steps.push((hint.old, hint.shift));
+            let end = hint.old.saturating_add(hint.bytes);
+            while let Some((_, shift)) = base.next_if(|(from, _)| *from <= end) {
+                last = Some(shift);
+            }
+            if let Some(last) = last.filter(|_| next.is_none_or(|next| next.old > end)) {
+                steps.push((end, last));
+            }
+        }
+        steps.extend(base);
+        Self { steps }
+    }
+
     /// Where segments overlap in the source, the longest counts; where there is none, the last
     /// one in front.
-    pub(crate) fn new(map: &Map) -> Self {
-        let mut order: Vec<Segment> = map
-            .segments
+    fn by_segments(segments: &[Segment]) -> Self {
+        let mut order: Vec<Segment> = segments
             .iter()
-            .chain(&map.hints)
             .filter(|segment| segment.bytes >= TRUSTED_BYTES)
             .copied()
             .collect();

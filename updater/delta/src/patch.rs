@@ -14,7 +14,7 @@ use crate::reader::Reader;
 /// The first bytes of a patch.
 pub(crate) const MAGIC: [u8; 8] = *b"\x89BERTHD\n";
 /// The format that this crate reads and writes.
-pub(crate) const VERSION: u32 = 1;
+pub(crate) const VERSION: u32 = 2;
 
 /// The first bytes of a patch, which say how long its head is and what hash it has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -19,8 +19,8 @@ pub(crate) const BEFORE: usize = 2;
 pub(crate) enum Mode {
     /// There are none.
     Plain,
-    /// x86-64 code: calls, jumps, conditional jumps, operands relative to RIP; in a kernel also
-    /// 32-bit absolute addresses of the top 2 GiB.
+    /// x86-64 code: calls, jumps, conditional jumps, operands relative to RIP, and the 32-bit
+    /// absolute addresses that a list in the source names.
     Code,
     /// 64-bit absolute, aligned.
     Absolute64,
@@ -59,8 +59,6 @@ impl Mode {
     }
 }
 
-/// Where the kernel's image is linked: 32-bit operands reach it by sign extension.
-const KERNEL_BASE: u64 = 0xffff_ffff_8000_0000;
 /// Smaller numbers are numbers, not addresses.
 const ABSOLUTE_MIN: u64 = 0x1000;
 const RELATIVE_MIN: u64 = 16;
@@ -71,6 +69,9 @@ pub(crate) struct Predictor<'a> {
     pub(crate) old: &'a Addresses,
     pub(crate) new: &'a Addresses,
     pub(crate) moves: &'a Moves,
+    /// Where the source has absolute addresses of 32 bits: the low halves of the places' own
+    /// addresses, sorted.
+    pub(crate) absolute: &'a [u32],
 }
 
 /// A run of old bytes: with [`BEFORE`] bytes in front, where it was and where it goes.
@@ -138,7 +139,9 @@ impl Predictor<'_> {
     }
 
     fn code(&self, window: &[u8], old: u64, moved: u64, out: &mut [u8]) {
-        let in_kernel = self.old.base >= KERNEL_BASE;
+        let absolute = self.absolute;
+        let first_absolute = absolute.partition_point(|place| *place < old as u32);
+        let mut absolute = absolute.iter().skip(first_absolute).peekable();
         let mut skip = 0;
         for (at, bytes) in window.windows(BEFORE + 4).enumerate() {
             if skip > 0 {
@@ -148,29 +151,31 @@ impl Predictor<'_> {
             let [first, second, a, b, c, d] = *bytes else {
                 return;
             };
-            let value = u32::from_le_bytes([a, b, c, d]);
-            let is_relative = matches!(second, 0xe8 | 0xe9)
-                || first == 0x0f && second & 0xf0 == 0x80
-                || second & 0xc7 == 0x05;
-            let mut predicted = None;
-            if is_relative {
-                let end = old.wrapping_add(at as u64 + 4);
-                let far = value as i32 as u64;
-                let target = end.wrapping_add(far);
-                predicted = self.new_address(target).map(|new| {
+            let far = i32::from_le_bytes([a, b, c, d]) as u64;
+            let place = old.wrapping_add(at as u64);
+            while absolute.next_if(|next| **next < place as u32).is_some() {}
+            let predicted = if absolute.peek() == Some(&&(place as u32)) {
+                self.new_address(far)
+            } else if is_relative(first, second) {
+                let target = place.wrapping_add(4).wrapping_add(far);
+                self.new_address(target).map(|new| {
                     far.wrapping_add(new.wrapping_sub(target))
                         .wrapping_sub(moved)
-                });
-            }
-            if predicted.is_none() && in_kernel && value >= KERNEL_BASE as u32 {
-                predicted = self.new_address(value as i32 as u64);
-            }
+                })
+            } else {
+                None
+            };
             if let (Some(new), Some(place)) = (predicted, out.get_mut(at..at + 4)) {
                 place.copy_from_slice(&(new as u32).to_le_bytes());
                 skip = 3;
             }
         }
     }
+}
+
+/// Whether the 32-bit word behind these two bytes of code is likely to be relative to its end.
+pub(crate) fn is_relative(first: u8, second: u8) -> bool {
+    matches!(second, 0xe8 | 0xe9) || first == 0x0f && second & 0xf0 == 0x80 || second & 0xc7 == 0x05
 }
 
 /// A number in little-endian bytes.

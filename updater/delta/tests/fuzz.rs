@@ -10,7 +10,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use berth_delta::encode::{create, damage::damaged};
 use berth_delta::{CHUNK, Decoder, Hash};
-use common::{Chance, boot_image, parse, payload, program, root};
+use common::{Chance, boot_image, kernel, parse, payload, program, root};
 
 fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok()?.parse().ok()
@@ -31,6 +31,7 @@ fn corpus() -> Vec<(Vec<u8>, Vec<u8>)> {
             root(&[("a", new.clone()), ("c", vec![2; 9001])]),
         ),
         (large, edited),
+        (kernel(0), kernel(1)),
         (old, new),
     ]
 }

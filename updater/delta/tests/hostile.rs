@@ -35,10 +35,10 @@ fn a_head_that_claims_to_be_huge_is_refused_unread() {
     prefix[12..16].copy_from_slice(&u32::MAX.to_le_bytes());
     let refused = Prefix::parse(&prefix, &Limits::default());
     assert_eq!(refused, Err(FormatError::TooLarge("bytes of head")));
-    prefix[8] = 2;
+    prefix[8] = 3;
     assert_eq!(
         Prefix::parse(&prefix, &Limits::default()),
-        Err(FormatError::Version(2))
+        Err(FormatError::Version(3))
     );
 }
 

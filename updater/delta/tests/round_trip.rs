@@ -4,7 +4,7 @@
 mod common;
 
 use berth_delta::{CHUNK, Kind, Remedy};
-use common::{Chance, boot_image, parse, payload, program, root, round_trip};
+use common::{Chance, boot_image, kernel, parse, payload, program, root, round_trip};
 
 const MIB: usize = CHUNK as usize;
 
@@ -17,6 +17,36 @@ fn a_program_that_grew_costs_a_fraction_of_what_changed_bytes_cost() {
         patch.len() * 4 < changed,
         "{} bytes for {changed} changed ones",
         patch.len()
+    );
+}
+
+/// Nothing but variables grew, which are not in the file: the file tells nothing of it, but its
+/// references do.
+#[test]
+fn memory_that_moved_is_followed_by_what_leads_to_it() {
+    let (old, new) = (kernel(0), kernel(1));
+    let changed = old.iter().zip(&new).filter(|(old, new)| old != new).count();
+    let patch = round_trip(&old, &new);
+    assert!(
+        changed > 1000 && patch.len() * 2 < changed,
+        "{} bytes for {changed} changed ones",
+        patch.len()
+    );
+}
+
+/// Bytes of instructions look like addresses; the list at a kernel's end tells them apart.
+#[test]
+fn only_what_the_list_names_is_an_absolute_address() {
+    let without = |kernel: Vec<u8>| {
+        let end = kernel.len() - 4;
+        // The last word leads nowhere, so no list is found.
+        [&kernel[..end], &[0; 4]].concat()
+    };
+    let with_list = round_trip(&kernel(0), &kernel(1)).len();
+    let without_list = round_trip(&without(kernel(0)), &without(kernel(1))).len();
+    assert!(
+        with_list * 2 < without_list,
+        "{with_list} with the list, {without_list} without"
     );
 }
 

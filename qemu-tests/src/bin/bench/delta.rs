@@ -40,7 +40,7 @@ const HASH_BYTES: u64 = 32;
 /// In Python, as its package on PyPI is a module: old, new, patch.
 const HDIFF: &str = "import sys, hdiffpatch as h
 old, new = (open(name, 'rb').read() for name in sys.argv[1:3])
-open(sys.argv[3], 'wb').write(h.diff(old, new, h.COMPRESSION_ZSTD, validate=False))";
+open(sys.argv[3], 'wb').write(h.diff(old, new, h.COMPRESSION_LZMA, validate=False))";
 
 /// Two versions of a file.
 struct Pair {
@@ -88,7 +88,7 @@ fn compare(stage: &mut Stage, pair: &Pair, scratch: &Path, python: &Path) -> Res
             "zstd".as_ref(),
             vec!["-q", "-f", "-19", "--long=31", &from, &new, "-o", &to],
         ),
-        ("hdiffz, zstd", python, vec!["-c", HDIFF, &old, &new, &to]),
+        ("hdiffz, lzma", python, vec!["-c", HDIFF, &old, &new, &to]),
     ];
     let mut rows = Vec::new();
     for (name, program, arguments) in tools {

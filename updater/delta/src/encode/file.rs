@@ -4,10 +4,11 @@ use std::ops::Range;
 
 use crate::addresses::Addresses;
 use crate::decode::{blocks, runs};
+use crate::encode::hints::{References, absolute_list};
 use crate::encode::{elf, find_tables, matching};
 use crate::extents::Extents;
 use crate::limits::Limits;
-use crate::map::{Map, Moves, Segment};
+use crate::map::{Hint, List, Map, Moves, Segment};
 use crate::predict::{BEFORE, BLOCK, Mode, Predictor, RUN_MAX, Run};
 use crate::tables::{source_differences, target_differences};
 
@@ -18,6 +19,7 @@ pub(crate) struct File {
     pub(crate) new: Extents,
     pub(crate) map: Map,
     moves: Moves,
+    absolute: Vec<u32>,
     /// The old bytes, tables as differences.
     old_view: Vec<u8>,
     /// The new bytes, tables as differences within each part.
@@ -45,6 +47,12 @@ impl File {
             true => (Vec::new(), Vec::new()),
             false => (find_tables::find(&old_view), find_tables::find(&new_view)),
         };
+        let list = absolute_list(&old_view, &old_addresses);
+        let range = list.range();
+        let words = old_view
+            .get(range.start as usize..range.end as usize)
+            .map(List::parse);
+        let absolute = words.and_then(Result::ok).unwrap_or_default();
         source_differences(&old_tables, 0, &mut old_view);
         for part in parts {
             let view = &mut new_view[part.start as usize..part.end as usize];
@@ -58,20 +66,49 @@ impl File {
             new_tables,
             segments,
             hints: Vec::new(),
+            absolute: list,
         };
         let mut file = Self {
             old,
             new,
             moves: Moves::new(&map),
+            absolute,
             map,
             old_view,
             new_view,
             modes: Vec::new(),
             map_bytes: 0,
         };
-        file.map_bytes = write_map(&file.map).len();
         file.modes = file.choose_modes();
+        file.map.hints = file.hints();
+        if !file.map.hints.is_empty() {
+            file.moves = Moves::new(&file.map);
+            file.modes = file.choose_modes();
+        }
+        file.map_bytes = write_map(&file.map).len();
         file
+    }
+
+    /// What the references in code say of places that have moved. Where only such places are
+    /// led to, no mode is better than none yet.
+    fn hints(&self) -> Vec<Hint> {
+        let bytes = self.new_view.len() as u32;
+        let may_be_code = |mode: &Mode| matches!(mode, Mode::Code | Mode::Plain);
+        let mut code: Vec<Range<u32>> = Vec::new();
+        for (block, _) in (0..).zip(&self.modes).filter(|(_, mode)| may_be_code(mode)) {
+            let (start, end) = (block * BLOCK, (block * BLOCK + BLOCK).min(bytes));
+            match code.last_mut() {
+                Some(last) if last.end == start => last.end = end,
+                _ => code.push(start..end),
+            }
+        }
+        References {
+            map: &self.map,
+            old: &self.old_view,
+            new: &self.new_view,
+            absolute: &self.absolute,
+        }
+        .hints(&code, &self.moves)
     }
 
     /// Whether a decoder can load the map.
@@ -118,6 +155,7 @@ impl File {
             old: old_addresses,
             new: new_addresses,
             moves: &self.moves,
+            absolute: &self.absolute,
         };
         predictor.predict(
             mode,
@@ -227,23 +265,32 @@ pub(crate) fn write_map(map: &Map) -> Vec<u8> {
             end = table.end();
         }
     }
-    for segments in [&map.segments, &map.hints] {
-        put(&mut out, segments.len() as u64);
-        let mut end = 0;
-        for segment in segments {
-            put(&mut out, u64::from(segment.new - end));
-            end = segment.new + segment.bytes;
-        }
-        for segment in segments {
-            put(&mut out, u64::from(segment.bytes));
-        }
-        let (mut old, mut new) = (0_i64, 0_i64);
-        for segment in segments {
-            let gap = i64::from(segment.new) - new;
-            put_signed(&mut out, i64::from(segment.old) - old - gap);
-            old = i64::from(segment.old) + i64::from(segment.bytes);
-            new = i64::from(segment.new) + i64::from(segment.bytes);
-        }
+    put(&mut out, map.segments.len() as u64);
+    let mut end = 0;
+    for segment in &map.segments {
+        put(&mut out, u64::from(segment.new - end));
+        end = segment.new + segment.bytes;
     }
+    for segment in &map.segments {
+        put(&mut out, u64::from(segment.bytes));
+    }
+    let (mut old, mut new) = (0_i64, 0_i64);
+    for segment in &map.segments {
+        let gap = i64::from(segment.new) - new;
+        put_signed(&mut out, i64::from(segment.old) - old - gap);
+        old = i64::from(segment.old) + i64::from(segment.bytes);
+        new = i64::from(segment.new) + i64::from(segment.bytes);
+    }
+    put(&mut out, map.hints.len() as u64);
+    let (mut end, mut shift) = (0_u32, 0_u32);
+    for hint in &map.hints {
+        put(&mut out, u64::from(hint.old - end));
+        put(&mut out, u64::from(hint.bytes));
+        put_signed(&mut out, i64::from(hint.shift.wrapping_sub(shift) as i32));
+        end = hint.old + hint.bytes;
+        shift = hint.shift;
+    }
+    put(&mut out, u64::from(map.absolute.words));
+    put(&mut out, u64::from(map.absolute.offset));
     out
 }

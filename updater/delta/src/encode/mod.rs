@@ -12,6 +12,7 @@ mod erofs;
 mod file;
 mod find_tables;
 mod frames;
+mod hints;
 mod matching;
 mod numbers;
 mod pack;

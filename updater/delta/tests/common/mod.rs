@@ -97,24 +97,81 @@ pub fn program(version: usize) -> Vec<u8> {
         source += &format!("f{number},");
     }
     source += "};\nint main(int c, char **v) { return all[c](c); }\n";
-    compile(&source)
+    compile(&source, &["-O1"])
 }
 
-fn compile(source: &str) -> Vec<u8> {
+/// A program like a kernel: linked to the top 2 GiB, with variables that are not in the file, and
+/// at its end the list of its absolute addresses. In a later version variables grow.
+pub fn kernel(version: usize) -> Vec<u8> {
+    let mut source = String::new();
+    for number in 0..300 {
+        let room = 40 + version * usize::from(number % 11 == 3) * (number + 1);
+        source += &format!("static int state{number}[{room}];\n");
+    }
+    for number in 0..300 {
+        let (second, third) = (number * 7 % 300, number * 13 % 300);
+        source += &format!(
+            "long f{number}(long x) {{
+                if (state{number}[x] > 0x81482a04) state{second}[x] += x & 0x81490000;
+                state{number}[x] += state{third}[x + 2];
+                return (long)&state{second}[3] ^ state{third}[x + 1];
+            }}\n"
+        );
+    }
+    let options = [
+        "-O1",
+        "-ffreestanding",
+        "-nostdlib",
+        "-static",
+        "-fno-pie",
+        "-no-pie",
+        "-mcmodel=kernel",
+        "-fno-toplevel-reorder",
+        "-Wl,-Ttext-segment=0xffffffff81000000",
+        "-Wl,-e,f0",
+    ];
+    let relocations = compile(&source, &[&options[..], &["-Wl,--emit-relocs"]].concat());
+    let directory = tempfile::tempdir().expect("directory");
+    let file = directory.path().join("a");
+    std::fs::write(&file, relocations).expect("write");
+    let listed = run(Command::new("readelf").arg("-rW").arg(&file));
+    let mut places: Vec<u32> = String::from_utf8_lossy(&listed)
+        .lines()
+        .filter(|line| line.contains("R_X86_64_32"))
+        .filter_map(|line| u64::from_str_radix(line.split_whitespace().next()?, 16).ok())
+        .map(|place| place as u32)
+        .filter(|place| *place >= 0x8100_0000)
+        .collect();
+    places.sort_unstable();
+    let mut kernel = compile(&source, &options);
+    kernel.resize(kernel.len().next_multiple_of(4) + 4, 0);
+    places
+        .iter()
+        .for_each(|place| kernel.extend(place.to_le_bytes()));
+    kernel
+}
+
+fn compile(source: &str, options: &[&str]) -> Vec<u8> {
     let directory = tempfile::tempdir().expect("directory");
     let at = |name: &str| directory.path().join(name);
     std::fs::write(at("a.c"), source).expect("write");
-    let output = Command::new("cc")
-        .args(["-O1", "-w", "-Wl,--build-id=none", "-o"])
+    run(Command::new("cc")
+        .args(["-w", "-Wl,--build-id=none", "-o"])
         .args([at("a"), at("a.c")])
+        .args(options));
+    std::fs::read(at("a")).expect("read")
+}
+
+fn run(command: &mut Command) -> Vec<u8> {
+    let output = command
         .output()
-        .expect("cc runs: install it with: apt-get install gcc libc6-dev");
+        .expect("cc and readelf run: install them with: apt-get install gcc libc6-dev binutils");
     assert!(
         output.status.success(),
         "{}",
         String::from_utf8_lossy(&output.stderr)
     );
-    std::fs::read(at("a")).expect("read")
+    output.stdout
 }
 
 /// An EROFS image of these files.
