@@ -8,6 +8,8 @@
 //! [`report::Record`]s only, and never sees a byte of what came from the network.
 
 mod decide;
+#[cfg(test)]
+mod flips;
 mod here;
 mod metadata;
 pub mod report;
