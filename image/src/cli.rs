@@ -40,6 +40,8 @@ pub(crate) enum Command {
     Diff(Diff),
     /// Publish a build: a directory of files that machines update from, for any web server
     Publish(Publish),
+    /// Pack what one machine type needs into a file, for machines without a network
+    Bundle(Bundle),
     /// Read a published directory as a machine would, and check every file that it names
     Verify(Verify),
     /// Make the keys that updates are signed with, show them, replace them
@@ -233,10 +235,34 @@ pub(crate) struct Publish {
     #[arg(long, value_name = "WAVES", default_value = "100%",
           value_parser = berth::publish::parse_waves)]
     pub(crate) waves: berth::publish::Waves,
+    /// Have machines that gave this version up try it once more
+    #[arg(long)]
+    pub(crate) again: bool,
     /// How long machines may believe that nothing newer was published; sign again before that
     #[arg(long, value_name = "DAYS", default_value_t = 30,
           value_parser = clap::value_parser!(u32).range(1..=3650))]
     pub(crate) good_for: u32,
+    /// Answer in JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Bundle {
+    /// The published directory
+    pub(crate) directory: PathBuf,
+    /// Where the bundle goes: a file, to be written onto a disk as it is
+    #[arg(short, long = "out", value_name = "FILE")]
+    pub(crate) out: PathBuf,
+    /// The product, when the directory has several
+    #[arg(long, value_name = "NAME")]
+    pub(crate) product: Option<String>,
+    /// The kernel's profile, when the product has several
+    #[arg(long, value_name = "PROFILE")]
+    pub(crate) profile: Option<String>,
+    /// Only for machines that run this version: its deltas instead of the whole image
+    #[arg(long, value_name = "VERSION")]
+    pub(crate) from: Vec<String>,
     /// Answer in JSON
     #[arg(long)]
     pub(crate) json: bool,

@@ -164,6 +164,46 @@ pub(crate) fn diff(arguments: &cli::Diff) -> Result<(), Failure> {
     }
 }
 
+/// `berth bundle`.
+pub(crate) fn bundle(arguments: &cli::Bundle) -> Result<(), Failure> {
+    let bundled = publish::bundle(&publish::BundleRequest {
+        directory: arguments.directory.clone(),
+        out: arguments.out.clone(),
+        product: arguments.product.clone(),
+        profile: arguments.profile.clone(),
+        from: arguments.from.clone(),
+    })?;
+    let release = &bundled.release;
+    if arguments.json {
+        let answer = serde_json::json!({
+            "product": release.product,
+            "profile": release.profile,
+            "architecture": release.architecture,
+            "version": release.version,
+            "from": arguments.from,
+            "bytes": bundled.bytes,
+            "good_until": bundled.good_until,
+        });
+        return print(&format!("{answer}\n"));
+    }
+    let from = match arguments.from.as_slice() {
+        [] => "any version".to_owned(),
+        versions => versions.join(", "),
+    };
+    let out = arguments.out.display();
+    eprintln!(
+        "berth: {out}: {} {} for {} on {}, from {from}: {} bytes, good until {}",
+        release.product,
+        release.version,
+        release.profile,
+        release.architecture,
+        bundled.bytes,
+        bundled.good_until
+    );
+    eprintln!("berth: write it onto a whole disk: dd if={out} of=/dev/DISK bs=1M conv=fsync");
+    Ok(())
+}
+
 /// `berth verify`.
 pub(crate) fn verify(arguments: &cli::Verify) -> Result<(), Failure> {
     let releases = publish::verify(&arguments.directory, &arguments.trust)?;
@@ -189,6 +229,7 @@ pub(crate) fn publish(arguments: &cli::Publish) -> Result<(), Failure> {
         keys: arguments.keys.clone(),
         deltas: arguments.deltas,
         rollout: arguments.waves.starting(publish::now()),
+        again: arguments.again,
         // What names the files must outlive what is signed again more often.
         good_for_s: [good_for.max(365 * DAY), good_for, good_for],
     };

@@ -12,7 +12,7 @@ use berth::diff::DiffError;
 use berth::inspect::InspectError;
 use berth::keys::KeysError;
 use berth::lock::LockError;
-use berth::publish::PublishError;
+use berth::publish::{BundleError, PublishError};
 use berth::run;
 use berth_kernel_config::Error as KernelError;
 
@@ -146,6 +146,15 @@ impl From<PublishError> for Failure {
             _ => Kind::Input,
         };
         Self::new(kind, error)
+    }
+}
+
+impl From<BundleError> for Failure {
+    fn from(error: BundleError) -> Self {
+        match error {
+            BundleError::Published(error) => error.into(),
+            other => Self::new(Kind::Input, other),
+        }
     }
 }
 

@@ -22,6 +22,7 @@ fn main() -> ExitCode {
         Command::Inspect(arguments) => commands::inspect(&arguments),
         Command::Diff(arguments) => commands::diff(&arguments),
         Command::Verify(arguments) => commands::verify(&arguments),
+        Command::Bundle(arguments) => commands::bundle(&arguments),
         Command::Publish(arguments) => commands::publish(&arguments),
         Command::Keys(arguments) => commands::keys::run(&arguments),
         Command::Sign(arguments) => commands::keys::sign(&arguments),

@@ -28,7 +28,9 @@ pub struct Published {
 #[derive(Clone, Debug)]
 pub struct Version {
     number: &'static str,
+    product: &'static str,
     toml: String,
+    update: Option<String>,
     container: String,
     entrypoint: Vec<&'static str>,
     init: Option<PathBuf>,
@@ -40,6 +42,8 @@ impl Version {
     pub fn good(number: &'static str) -> Self {
         Self {
             number,
+            product: PRODUCT,
+            update: None,
             toml: "[network.lan]\ndhcp4 = true".to_owned(),
             container: String::new(),
             entrypoint: vec!["/busybox", "httpd", "-f", "-p", "8080", "-h", "/www"],
@@ -51,6 +55,18 @@ impl Version {
     /// With another network section.
     pub fn network(mut self, toml: &str) -> Self {
         toml.clone_into(&mut self.toml);
+        self
+    }
+
+    /// Of another product.
+    pub fn product(mut self, name: &'static str) -> Self {
+        self.product = name;
+        self
+    }
+
+    /// With these keys in `[update]` instead of the server's and a policy.
+    pub fn update(mut self, toml: &str) -> Self {
+        self.update = Some(toml.to_owned());
         self
     }
 
@@ -121,11 +137,14 @@ impl Published {
         let root = root.map_err(Error::file("reading", "the root of trust"))?;
         let toml = format!(
             "{}\n[container.web]\nimage = \"oci:web\"\nstop = {{ timeout = \"1s\" }}\nnetwork = \"host\"\nexpose = [\"{PORT}\"]\n{}\n\
-             [update]\nurl = \"{}\"\npolicy = \"auto\"\nevery = \"10s\"\ntrust = \"root.json\"\n\
+             [update]\n{}\nevery = \"10s\"\ntrust = \"root.json\"\n\
              commit = {{ for = \"1s\", within = \"{}s\" }}\n",
             version.toml,
             version.container,
-            self.server.url_for_guests(),
+            version.update.clone().unwrap_or_else(|| format!(
+                "url = \"{}\"\npolicy = \"auto\"",
+                self.server.url_for_guests()
+            )),
             crate::within(5).as_secs(),
         );
         let kernel = version
@@ -136,7 +155,7 @@ impl Published {
                 .program_from("busybox", &busybox)?
                 .file("www/index.html", 0o644, page);
         let config = json!({ "Entrypoint": version.entrypoint });
-        let mut recipe = Recipe::with_image(PRODUCT, &kernel.unwrap_or_default(), &toml)
+        let mut recipe = Recipe::with_image(version.product, &kernel.unwrap_or_default(), &toml)
             .version(version.number)
             .file("root.json", root)
             .image("web", files, config);
@@ -159,6 +178,15 @@ impl Published {
         let document = text.lines().find(|line| line.starts_with('{'));
         serde_json::from_str(document.unwrap_or_default())
             .map_err(|error| Error::broken(format!("berth publish --json: {error}")))
+    }
+
+    /// What is published of a product, as a bundle.
+    pub fn bundle(&self, product: &str) -> Result<PathBuf, Error> {
+        let path = self.scratch.path().join(format!("{product}.bundle"));
+        let mut bundle = Command::new(berth()?);
+        bundle.arg("bundle").arg(self.directory());
+        process::run(bundle.args(["--product", product, "-o"]).arg(&path))?;
+        Ok(path)
     }
 
     /// Reads the directory as a machine would: whether all of it is what was signed.
@@ -192,7 +220,8 @@ impl Published {
         self.scratch.path().join("variables.fd")
     }
 
-    fn disk(&self) -> PathBuf {
+    /// What the machine wrote on its disk.
+    pub fn disk(&self) -> PathBuf {
         self.scratch.path().join("disk.qcow2")
     }
 }

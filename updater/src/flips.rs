@@ -41,6 +41,10 @@ fn sha256(bytes: &[u8]) -> [u8; 32] {
 struct Files(BTreeMap<String, Vec<u8>>);
 
 impl Server for Files {
+    fn who(&self) -> &str {
+        "the directory"
+    }
+
     fn whole(&mut self, path: &str, most: u64) -> Result<Option<Vec<u8>>, String> {
         match self.0.get(path) {
             Some(bytes) if bytes.len() as u64 > most => Err(format!("{path} is too long")),
@@ -52,11 +56,13 @@ impl Server for Files {
         &'a mut self,
         path: &str,
         range: Range<u64>,
-    ) -> Result<Box<dyn Read + 'a>, String> {
-        let bytes = self.0.get(path).ok_or_else(|| format!("no {path}"))?;
+    ) -> Result<Option<Box<dyn Read + 'a>>, String> {
+        let Some(bytes) = self.0.get(path) else {
+            return Ok(None);
+        };
         let bytes = bytes.get(range.start as usize..range.end as usize);
         let bytes = bytes.ok_or_else(|| format!("{path} ends before {}", range.end))?;
-        Ok(Box::new(Cursor::new(bytes)))
+        Ok(Some(Box::new(Cursor::new(bytes))))
     }
 }
 
@@ -278,6 +284,7 @@ fn document(old: &life::Release, new: &life::Release, files: &mut Files) -> Rele
         product: "edge".into(),
         version: new.target.version.to_string(),
         security_version: 0,
+        attempt: 0,
         profile: "cloud".into(),
         architecture: ARCHITECTURE.into(),
         built: 1,

@@ -70,7 +70,7 @@ impl Store for Kept<'_> {
 }
 
 /// Beside, synced, renamed, synced: a power cut leaves the old file or the new one.
-fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
+pub(crate) fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let beside = path.with_extension("new");
     let mut file = File::create(&beside)?;
     file.write_all(bytes)?;
@@ -78,6 +78,15 @@ fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     fs::rename(&beside, path)?;
     let directory = path.parent().ok_or(io::ErrorKind::InvalidInput)?;
     File::open(directory)?.sync_all()
+}
+
+fn nothing_for(who: &str, identity: &Identity) -> String {
+    let Identity {
+        product,
+        profile,
+        architecture,
+    } = identity;
+    format!("{who} has nothing for {product}/{profile}/{architecture}, which this machine is")
 }
 
 /// What the server offers to this machine.
@@ -92,6 +101,7 @@ pub(crate) fn newest(
     identity: &Identity,
 ) -> Result<Offer, String> {
     fs::create_dir_all(kept).map_err(|why| format!("cannot make {}: {why}", kept.display()))?;
+    let who = server.who().to_owned();
     let mut transport = |name: &str, most: u64| -> Result<Option<Vec<u8>>, FetchError> {
         let path = format!("{METADATA}/{name}");
         server.whole(&path, most).map_err(FetchError)
@@ -100,7 +110,10 @@ pub(crate) fn newest(
     let client = Client::refresh(root, &mut store, &mut transport, clock, Limits::default());
     let mut client = client.map_err(|why| why.to_string())?;
     let path = target_path(&identity.product, &identity.profile, &identity.architecture);
-    let target = client.target(&path).map_err(|why| why.to_string())?;
+    let target = client.target(&path).map_err(|why| match why {
+        berth_trust::Error::NoSuchTarget { .. } => nothing_for(&who, identity),
+        why => why.to_string(),
+    })?;
     drop(client);
     let claims = Claims::of(&target).map_err(|why| format!("{path}: {why}"))?;
     if target.length() > limits::DOCUMENT_BYTES {
@@ -108,7 +121,8 @@ pub(crate) fn newest(
     }
     let url = format!("{TARGETS}/{}", target.url());
     let text = server.whole(&url, target.length())?;
-    let text = text.ok_or_else(|| format!("the server has no {url}"))?;
+    // A bundle for another machine lists this one's version, and leaves it out.
+    let text = text.ok_or_else(|| format!("{} ({url})", nothing_for(&who, identity)))?;
     target
         .verify(&text)
         .map_err(|why| format!("{path}: {why}"))?;

@@ -9,20 +9,19 @@ use std::time::Duration;
 use berth_fetch::{Authorities, Settings, Tls};
 use berth_provision::status::Status;
 use berth_provision::{Machine, Update, UpdatePolicy};
-use berth_slots::session::{Error as SlotError, Session};
-use berth_slots::state::{Booted, News, State as SlotState};
+use berth_slots::session::Session;
+use berth_slots::state::{Booted, State as SlotState};
 use berth_slots::sys::{BlockDevice, EfiVarFs, RecordFiles};
-use berth_trust::release::Installed;
-use berth_trust::{Clock, Time};
 
-use crate::decide::{self, Facts, Step};
-use crate::here::{self, now_us, unix_now};
-use crate::metadata::{self, Identity, Offer};
+use crate::bundle;
+use crate::decide;
+use crate::here::{self, now_us};
+use crate::looking::Next;
+use crate::plugs::Plugs;
 use crate::report::State;
 use crate::server::Web;
-use crate::staging::{self, Stage};
 use crate::telling::Teller;
-use crate::trial::{self, Moment, Verdict};
+use crate::trial::{self, Moment, Reach, Verdict};
 
 /// Pause between two looks at the containers during a trial.
 const TRIAL_PAUSE: Duration = Duration::from_secs(1);
@@ -58,7 +57,8 @@ pub struct Setup {
     pub report: File,
 }
 
-type Slots = Session<BlockDevice, EfiVarFs, RecordFiles>;
+/// The slots of this machine.
+pub(crate) type Slots = Session<BlockDevice, EfiVarFs, RecordFiles>;
 
 /// Runs the role until it cannot go on.
 ///
@@ -68,8 +68,16 @@ pub fn run(setup: Setup) -> Result<Infallible, String> {
     let Some(update) = setup.machine.update.clone() else {
         return Err("the machine's configuration has no [update]".into());
     };
+    let server = match &update.url {
+        Some(url) => Some(Web::new(url, settings(&update, &setup.places)?)?),
+        None => None,
+    };
+    let own = setup.places.disk.clone();
     let mut role = Role {
-        server: Web::new(&update.url, settings(&update, &setup.places)?)?,
+        server,
+        disks: Box::new(move || bundle::disks(&own)),
+        refused: Vec::new(),
+        now: Box::new(here::unix_now),
         booted: here::booted(&setup.machine)?,
         seed: here::seed_number(&setup.seed),
         machine: setup.machine,
@@ -123,16 +131,24 @@ fn settings(update: &Update, places: &Places) -> Result<Settings, String> {
     })
 }
 
-struct Role {
-    machine: Machine,
-    update: Update,
-    trust: Vec<u8>,
-    places: Places,
-    machine_seed: Vec<u8>,
-    seed: u64,
-    booted: Booted,
-    server: Web,
-    teller: Teller,
+/// The role: what it knows, and whom it asks and tells.
+pub(crate) struct Role {
+    pub(crate) machine: Machine,
+    pub(crate) update: Update,
+    pub(crate) trust: Vec<u8>,
+    pub(crate) places: Places,
+    pub(crate) machine_seed: Vec<u8>,
+    pub(crate) seed: u64,
+    pub(crate) booted: Booted,
+    /// The update server, if there is one.
+    pub(crate) server: Option<Web>,
+    /// Disks that may hold a bundle.
+    pub(crate) disks: Box<dyn FnMut() -> Vec<PathBuf>>,
+    /// What was said about bundles that cannot be used, and are still plugged in.
+    pub(crate) refused: Vec<String>,
+    /// Seconds since 1970.
+    pub(crate) now: Box<dyn Fn() -> u64>,
+    pub(crate) teller: Teller,
 }
 
 impl Role {
@@ -156,22 +172,25 @@ impl Role {
             let why = one.reason.clone();
             self.go_back(&version, &why);
         }
+        let by_bundle = self.came_by_bundle(&version);
         let mut server: Result<(), Option<String>> = Err(None);
         let mut next_look_us = 0;
         loop {
             let status = self.status();
-            if server.is_err() && now_us() >= next_look_us && has_address(status.as_ref()) {
-                server = match self.newest() {
-                    Ok(_) => Ok(()),
-                    Err(why) => Err(Some(why)),
-                };
+            if !by_bundle
+                && server.is_err()
+                && now_us() >= next_look_us
+                && has_address(status.as_ref())
+            {
+                server = self.reach().map_err(Some);
                 next_look_us = now_us().saturating_add(3_000_000);
             }
             let moment = Moment {
                 status: status.as_ref(),
                 server: match &server {
-                    Ok(()) => Ok(()),
-                    Err(why) => Err(why.as_deref()),
+                    _ if by_bundle => Reach::NotNeeded,
+                    Ok(()) => Reach::Reached,
+                    Err(why) => Reach::NotYet(why.as_deref()),
                 },
                 now_us: now_us(),
             };
@@ -224,10 +243,7 @@ impl Role {
         serde_json::from_slice(&text).ok()
     }
 
-    // Looking and staging.
-
     fn look_for_ever(&mut self, slots: &mut Slots) -> Result<Infallible, String> {
-        let (mut looks, mut failures) = (0, 0);
         if self.update.policy == UpdatePolicy::Off {
             if slots.news().is_none() {
                 let sentence = "this machine looks for no updates (policy = \"off\")".to_owned();
@@ -237,169 +253,41 @@ impl Role {
                 sleep(IDLE);
             }
         }
-        // A firmware that did not do as it was asked is not asked again by itself.
-        let may_try = !matches!(slots.news(), Some(News::Ignored(_)));
+        // From before the first look, so that no disk comes between the two.
+        let plugs = match self.update.bundles {
+            true => Plugs::listen(),
+            false => Plugs::none(),
+        };
+        let (mut looks, mut failures) = (0, 0);
         loop {
-            let pause_ms = match self.look(slots, may_try) {
-                Ok(until_ms) => {
+            let pause_ms = match self.look(slots) {
+                Ok(Next::Restart) => {
+                    sleep(IDLE);
+                    continue;
+                }
+                Ok(next) => {
                     failures = 0;
                     looks += 1;
                     let pause = decide::pause_ms(self.update.every_ms, self.seed, looks);
-                    pause.min(until_ms)
+                    match next {
+                        Next::Within(ms) => pause.min(ms),
+                        _ => pause,
+                    }
                 }
                 Err(why) => {
                     let pause = decide::retry_ms(failures, self.update.every_ms);
                     failures += 1;
                     // The first is often a network that is not up yet.
                     if failures > 1 {
-                        self.teller
-                            .say(State::Trouble, "", format!("cannot update: {why}"));
+                        let sentence = format!("cannot update: {why}");
+                        self.teller.say(State::Trouble, "", sentence);
                     }
                     pause
                 }
             };
-            sleep(Duration::from_millis(pause_ms));
+            plugs.wait(Duration::from_millis(pause_ms));
         }
     }
-
-    fn newest(&mut self) -> Result<Offer, String> {
-        let identity = Identity {
-            product: self.machine.name.clone(),
-            profile: self.machine.profile.clone(),
-            architecture: berth_release::ARCHITECTURE.to_owned(),
-        };
-        let clock = Clock::new(seconds(unix_now()), seconds(self.machine.built));
-        let kept = self.places.state.join("metadata");
-        let offer = metadata::newest(&mut self.server, &self.trust, &kept, clock, &identity)?;
-        self.teller.checked = unix_now();
-        Ok(offer)
-    }
-
-    /// One look, and what follows from it; gives the longest pause until the next.
-    fn look(&mut self, slots: &mut Slots, may_try: bool) -> Result<u64, String> {
-        let offer = self.newest()?;
-        let release = &offer.release;
-        let now = unix_now();
-        let facts = Facts {
-            running_root: self.booted.root.0,
-            staged_root: match slots.state() {
-                SlotState::Staged(target) | SlotState::Armed(target) => Some(target.root_hash.0),
-                _ => None,
-            },
-            place: release.rollout.place(
-                &self.machine_seed,
-                &release.version,
-                self.update.wave,
-                now,
-            ),
-        };
-        let version = release.version.clone();
-        match decide::decide(release, &facts) {
-            Step::Current => {
-                let sentence = format!("version {version} is the newest");
-                // What became of the last trial stays to be read.
-                if slots.news().is_none() && self.teller.last() != State::Committed {
-                    self.teller.say(State::Current, &version, sentence);
-                }
-                return Ok(u64::MAX);
-            }
-            Step::Turn(at) => {
-                let when = at.map_or_else(
-                    || "when more machines are to have it".to_owned(),
-                    |at| format!("in {} s", at.saturating_sub(now)),
-                );
-                let sentence =
-                    format!("version {version} is there; this machine's turn comes {when}");
-                self.teller.say(State::Waiting, &version, sentence);
-                // Not at the very second, which is that of the whole wave: at the next usual look.
-                return Ok(u64::MAX);
-            }
-            Step::Stage => {
-                let target = staging::target(&offer)?;
-                let fits = offer.claims.fits(&self.installed(slots));
-                let fits = fits.map_err(|why| format!("version {version} is not taken: {why}"));
-                let room = slots.may_stage(&target).map_err(|why| why.to_string());
-                if let Err(why) = fits.and(room) {
-                    self.refuse(slots, &version, why);
-                    return Ok(u64::MAX);
-                }
-                let stage = Stage {
-                    server: &mut self.server,
-                    teller: &mut self.teller,
-                    places: &self.places,
-                    running_root: self.booted.root,
-                };
-                stage.fill(slots, release, target)?;
-            }
-            Step::Staged => {}
-        }
-        if !may_try {
-            return Ok(u64::MAX);
-        }
-        self.have_it_tried(slots, &version)
-    }
-
-    /// A version that is offered and not taken.
-    fn refuse(&mut self, slots: &Slots, version: &str, why: String) {
-        let failed = slots
-            .rejected()
-            .iter()
-            .any(|one| one.version.as_str() == version);
-        match failed {
-            // The sentence about it is longer and already there.
-            true if self.teller.last() == State::Rejected => {}
-            true => self.teller.say(State::Rejected, version, why),
-            false => self.teller.say(State::Waiting, version, why),
-        }
-    }
-
-    fn installed(&self, slots: &Slots) -> Installed<'_> {
-        Installed {
-            product: &self.machine.name,
-            profile: &self.machine.profile,
-            architecture: berth_release::ARCHITECTURE,
-            version: &self.machine.version,
-            security_version: slots.security_floor(),
-        }
-    }
-
-    /// Arms the trial of what is staged; restarts when the policy says so and it is time.
-    fn have_it_tried(&mut self, slots: &mut Slots, version: &str) -> Result<u64, String> {
-        if matches!(slots.state(), SlotState::Staged(_)) {
-            match slots.activate() {
-                Ok(()) => {}
-                Err(why @ (SlotError::Firmware(_) | SlotError::Refused(_))) => {
-                    self.teller.say(State::Trouble, version, why.to_string());
-                    return Ok(u64::MAX);
-                }
-                Err(why) => return Err(why.to_string()),
-            }
-        }
-        match decide::restarts_in(&self.update, unix_now()) {
-            None => {
-                let sentence = format!("version {version} is ready: the next restart tries it");
-                self.teller.say(State::Staged, version, sentence);
-                Ok(u64::MAX)
-            }
-            Some(0) => {
-                let sentence = format!("the machine restarts now to try version {version}");
-                self.teller.restart(State::Staged, version, sentence);
-                sleep(IDLE);
-                Ok(u64::MAX)
-            }
-            Some(seconds) => {
-                let at = decide::time_of_day(unix_now().saturating_add(seconds));
-                let sentence =
-                    format!("version {version} is ready: the machine restarts at {at} to try it");
-                self.teller.say(State::Staged, version, sentence);
-                Ok(seconds.saturating_mul(1000))
-            }
-        }
-    }
-}
-
-fn seconds(unix: u64) -> Time {
-    Time(i64::try_from(unix).unwrap_or(i64::MAX))
 }
 
 fn has_address(status: Option<&Status>) -> bool {

@@ -1,27 +1,30 @@
-//! Where published files come from: a web server, or a directory of the same form (what is in a
-//! bundle, and what the tests use).
+//! Where published files come from: a web server, or a bundle on a disk ([`crate::bundle`]).
 
-use std::fs::File;
-use std::io::{self, Read, Seek, SeekFrom};
+use std::io::Read;
 use std::ops::Range;
-use std::path::PathBuf;
 
 use berth_fetch::{Client, Settings, Url};
 
 /// A source of published files. Paths are relative to the published directory.
 pub trait Server {
+    /// What it is, for sentences: "the server".
+    fn who(&self) -> &str;
+
     /// A whole file of at most `most` bytes; `None` when there is no such file.
     ///
     /// # Errors
     /// A sentence.
     fn whole(&mut self, path: &str, most: u64) -> Result<Option<Vec<u8>>, String>;
 
-    /// Bytes of a file, exactly those of `range`.
+    /// Bytes of a file, exactly those of `range`; `None` when there is no such file.
     ///
     /// # Errors
     /// A sentence.
-    fn range<'a>(&'a mut self, path: &str, range: Range<u64>)
-    -> Result<Box<dyn Read + 'a>, String>;
+    fn range<'a>(
+        &'a mut self,
+        path: &str,
+        range: Range<u64>,
+    ) -> Result<Option<Box<dyn Read + 'a>>, String>;
 }
 
 /// A web server.
@@ -44,13 +47,16 @@ impl Web {
 }
 
 impl Server for Web {
+    fn who(&self) -> &str {
+        "the server"
+    }
+
     fn whole(&mut self, path: &str, most: u64) -> Result<Option<Vec<u8>>, String> {
         let most = usize::try_from(most).unwrap_or(usize::MAX);
         let answer = self.client.get(&self.base.join(path), None);
         match answer.and_then(|mut answer| answer.read_whole(most)) {
             Ok(bytes) => Ok(Some(bytes)),
-            // 403: object stores say so of what is not there to those who may not list it.
-            Err(why) if matches!(why.status(), Some(403 | 404 | 410)) => Ok(None),
+            Err(why) if says_that_it_has_none(&why) => Ok(None),
             Err(why) => Err(why.to_string()),
         }
     }
@@ -59,47 +65,16 @@ impl Server for Web {
         &'a mut self,
         path: &str,
         range: Range<u64>,
-    ) -> Result<Box<dyn Read + 'a>, String> {
+    ) -> Result<Option<Box<dyn Read + 'a>>, String> {
         match self.client.get(&self.base.join(path), Some(range)) {
-            Ok(answer) => Ok(Box::new(answer)),
+            Ok(answer) => Ok(Some(Box::new(answer))),
+            Err(why) if says_that_it_has_none(&why) => Ok(None),
             Err(why) => Err(why.to_string()),
         }
     }
 }
 
-/// A published directory on this machine.
-#[derive(Clone, Debug)]
-pub struct Directory(pub PathBuf);
-
-impl Server for Directory {
-    fn whole(&mut self, path: &str, most: u64) -> Result<Option<Vec<u8>>, String> {
-        let path = self.0.join(path);
-        let failed = |why: io::Error| format!("cannot read {}: {why}", path.display());
-        let file = match File::open(&path) {
-            Err(why) if why.kind() == io::ErrorKind::NotFound => return Ok(None),
-            other => other.map_err(failed)?,
-        };
-        let mut bytes = Vec::new();
-        let read = file.take(most.saturating_add(1)).read_to_end(&mut bytes);
-        match read.map_err(failed)? as u64 > most {
-            true => Err(format!("{} is longer than it can be", path.display())),
-            false => Ok(Some(bytes)),
-        }
-    }
-
-    fn range<'a>(
-        &'a mut self,
-        path: &str,
-        range: Range<u64>,
-    ) -> Result<Box<dyn Read + 'a>, String> {
-        let path = self.0.join(path);
-        let opened = File::open(&path).and_then(|mut file| {
-            file.seek(SeekFrom::Start(range.start))?;
-            Ok(file.take(range.end.saturating_sub(range.start)))
-        });
-        match opened {
-            Ok(file) => Ok(Box::new(file)),
-            Err(why) => Err(format!("cannot read {}: {why}", path.display())),
-        }
-    }
+/// 403: object stores say so of what is not there to those who may not list it.
+fn says_that_it_has_none(why: &berth_fetch::Error) -> bool {
+    matches!(why.status(), Some(403 | 404 | 410))
 }

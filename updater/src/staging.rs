@@ -141,6 +141,7 @@ pub(crate) fn target(offer: &Offer) -> Result<Target, String> {
     Ok(Target {
         version: Version::new(&release.version).ok_or("the offered version has no name")?,
         security_version: release.security_version,
+        attempt: release.attempt,
         manifest: offer.manifest,
         boot_bytes: release.boot.bytes,
         boot_sha256: release.boot.sha256.0,

@@ -70,7 +70,7 @@ impl Teller {
     /// Tells what became of a trial.
     pub(crate) fn news(&mut self, news: &News) {
         let (state, version) = match news {
-            News::Committed(version) => (State::Committed, version),
+            News::Committed(version) | News::Untried(version) => (State::Committed, version),
             News::Failed(one) => (State::Rejected, &one.version),
             News::Ignored(version) | News::Lost(version) => (State::Trouble, version),
         };

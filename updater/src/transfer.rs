@@ -20,7 +20,7 @@ use crate::server::Server;
 /// How often a server is asked again for the same bytes.
 const ATTEMPTS: u32 = 5;
 /// The first pause between two attempts; doubled each time.
-const FIRST_PAUSE: Duration = Duration::from_secs(1);
+const FIRST_PAUSE: Duration = Duration::from_millis(if cfg!(test) { 1 } else { 1000 });
 /// Chunks of a patch that do not fit the machine's own version, one after the other, before the
 /// patch is given up.
 const MISFITS: u32 = 2;
@@ -168,7 +168,9 @@ impl<D: Block> Transfer<'_, '_, D> {
         if patch.bytes < first {
             return Ok(None);
         }
-        let prefix = self.fetch(&path, 0..first)?;
+        let Some(prefix) = self.fetch(&path, 0..first)? else {
+            return Ok(None);
+        };
         let Ok(prefix) = Prefix::parse(&prefix, &limits) else {
             return Ok(None);
         };
@@ -176,7 +178,9 @@ impl<D: Block> Transfer<'_, '_, D> {
         if prefix.head_hash.0 != patch.head_sha256.0 || end > patch.bytes {
             return Ok(None);
         }
-        let head = self.fetch(&path, first..end)?;
+        let Some(head) = self.fetch(&path, first..end)? else {
+            return Ok(None);
+        };
         let Ok(opened) = berth_delta::Patch::parse(&prefix, head, limits) else {
             return Ok(None);
         };
@@ -205,8 +209,11 @@ impl<D: Block> Transfer<'_, '_, D> {
         let mut stream: Box<dyn Read + '_> = match range.is_empty() {
             true => Box::new(io::empty()),
             false => {
+                let who = self.server.who().to_owned();
                 let stream = self.server.range(&patch.path(), range);
-                stream.map_err(|why| (0, TransferError::Server(why)))?
+                let stream = stream.map_err(|why| (0, TransferError::Server(why)))?;
+                let gone = || format!("{who} no longer has {}", patch.path());
+                stream.ok_or_else(|| (0, TransferError::Server(gone())))?
             }
         };
         for (done, index) in chunks.iter().enumerate() {
@@ -259,7 +266,12 @@ impl<D: Block> Transfer<'_, '_, D> {
         };
         let path = self.published.path();
         for _ in 0..2 {
-            let bytes = self.fetch(&path, range.clone())?;
+            let Some(bytes) = self.fetch(&path, range.clone())? else {
+                return Err(TransferError::Server(format!(
+                    "{} has no patch that gives all of the new version, and no {path}",
+                    self.server.who()
+                )));
+            };
             if Hash(Sha256::digest(&bytes).into()) == *hash {
                 let written = self.staging.write(self.part, range.start, &bytes);
                 written.map_err(|why| TransferError::Disk(why.to_string()))?;
@@ -268,12 +280,14 @@ impl<D: Block> Transfer<'_, '_, D> {
             }
         }
         Err(TransferError::Server(format!(
-            "the server gives other bytes for {path} than were signed"
+            "{} gives other bytes for {path} than were signed",
+            self.server.who()
         )))
     }
 
-    /// Bytes of a file, asked for again when the connection breaks.
-    fn fetch(&mut self, path: &str, range: Range<u64>) -> Result<Vec<u8>, TransferError> {
+    /// Bytes of a file, asked for again when the connection breaks; `None` when there is no such
+    /// file.
+    fn fetch(&mut self, path: &str, range: Range<u64>) -> Result<Option<Vec<u8>>, TransferError> {
         let length = range.end.saturating_sub(range.start);
         if length > 4 * CHUNK {
             return Err(TransferError::Server(format!(
@@ -284,12 +298,18 @@ impl<D: Block> Transfer<'_, '_, D> {
         loop {
             let mut bytes = vec![0; usize::try_from(length).unwrap_or_default()];
             let got = self.server.range(path, range.clone());
-            let got =
-                got.and_then(|mut from| from.read_exact(&mut bytes).map_err(|why| why.to_string()));
+            let got = got.and_then(|from| match from {
+                Some(mut from) => {
+                    let read = from.read_exact(&mut bytes);
+                    read.map(|()| true).map_err(|why| why.to_string())
+                }
+                None => Ok(false),
+            });
             match got {
-                Ok(()) => {
+                Ok(false) => return Ok(None),
+                Ok(true) => {
                     self.counted.fetched = self.counted.fetched.saturating_add(length);
-                    return Ok(bytes);
+                    return Ok(Some(bytes));
                 }
                 Err(why) if attempt >= ATTEMPTS => return Err(TransferError::Server(why)),
                 Err(_) => {

@@ -3,7 +3,7 @@
 //! Three things must be true before the time is over: the containers are as the configuration asks
 //! (`berth_provision::gate`), every network that has a cable has its address, and the update
 //! server was reached with genuine metadata, because a version that cannot be updated any more
-//! must not stay.
+//! must not stay. A version that came by a bundle came without a network, and needs none to stay.
 
 use berth_provision::gate::{self, Rule};
 use berth_provision::status::Status;
@@ -14,10 +14,21 @@ use berth_provision::{Machine, Update};
 pub(crate) struct Moment<'a> {
     /// What PID 1 says about the machine, if it says anything.
     pub(crate) status: Option<&'a Status>,
-    /// The update server was reached since the start; else why it was not, when that is known.
-    pub(crate) server: Result<(), Option<&'a str>>,
+    /// What is known about the update server since the start.
+    pub(crate) server: Reach<'a>,
     /// Microseconds since the kernel's start.
     pub(crate) now_us: u64,
+}
+
+/// Whether a version can be updated again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Reach<'a> {
+    /// The server, or a bundle, gave genuine metadata.
+    Reached,
+    /// Not yet; why, when that is known.
+    NotYet(Option<&'a str>),
+    /// The version came by a bundle.
+    NotNeeded,
 }
 
 /// What follows.
@@ -56,19 +67,24 @@ pub(crate) fn judge(machine: &Machine, update: &Update, moment: &Moment<'_>) -> 
         gate::Verdict::Failed(why) => return Verdict::Reject(why),
         gate::Verdict::Good => {}
     }
-    if let Some(name) = network_without_address(machine, status) {
+    if let Some(name) = network_without_address(machine, status, moment.server) {
         return not_yet(format!("the network {name} had no address"));
     }
     match moment.server {
-        Ok(()) => Verdict::Keep,
-        Err(None) => not_yet("the update server had not answered".into()),
-        Err(Some(why)) => not_yet(format!("the update server was not reached ({why})")),
+        Reach::Reached | Reach::NotNeeded => Verdict::Keep,
+        Reach::NotYet(None) => not_yet("the update server had not answered".into()),
+        Reach::NotYet(Some(why)) => not_yet(format!("the update server was not reached ({why})")),
     }
 }
 
 /// A configured network that should have an address and has none. One without an interface or
-/// without a cable is the machine's business and not the version's, unless there is no other.
-fn network_without_address<'a>(machine: &'a Machine, status: &Status) -> Option<&'a str> {
+/// without a cable is the machine's business and not the version's, unless there is no other and
+/// one is needed.
+fn network_without_address<'a>(
+    machine: &'a Machine,
+    status: &Status,
+    server: Reach<'_>,
+) -> Option<&'a str> {
     let states_of = |name: &str| {
         let name = name.to_owned();
         let of = status
@@ -84,7 +100,7 @@ fn network_without_address<'a>(machine: &'a Machine, status: &Status) -> Option<
         silent || states.all(|state| !matches!(state, "up" | "absent" | "no-carrier"))
     };
     let mut networks = machine.networks.iter().map(|network| network.name.as_str());
-    match any_up {
+    match any_up || server == Reach::NotNeeded {
         true => networks.find(|name| lacks(name)),
         false => networks.next(),
     }
@@ -118,7 +134,8 @@ mod tests {
 
     fn update() -> Update {
         Update {
-            url: "http://x".into(),
+            url: Some("http://x".into()),
+            bundles: false,
             policy: UpdatePolicy::Auto,
             window: None,
             every_ms: 1,
@@ -129,6 +146,7 @@ mod tests {
             proxy: None,
             ca: false,
             rate: None,
+            without_trial: false,
         }
     }
 
@@ -148,7 +166,7 @@ mod tests {
         }
     }
 
-    fn verdict(state: &str, server: Result<(), Option<&str>>, now_us: u64) -> Verdict {
+    fn verdict(state: &str, server: Reach<'_>, now_us: u64) -> Verdict {
         let mut status = status(state);
         status.uptime_us = now_us;
         let moment = Moment {
@@ -161,29 +179,29 @@ mod tests {
 
     #[test]
     fn a_version_that_does_all_that_is_asked_is_kept() {
-        assert_eq!(verdict("up", Ok(()), NOW_US), Verdict::Keep);
+        assert_eq!(verdict("up", Reach::Reached, NOW_US), Verdict::Keep);
     }
 
     #[test]
     fn a_version_that_loses_the_network_is_not_kept() {
         assert!(matches!(
-            verdict("asking", Ok(()), NOW_US),
+            verdict("asking", Reach::Reached, NOW_US),
             Verdict::Wait(_)
         ));
         let late = 60_000_001;
         assert!(matches!(
-            verdict("asking", Ok(()), late),
+            verdict("asking", Reach::Reached, late),
             Verdict::Reject(_)
         ));
         assert!(matches!(
-            verdict("absent", Ok(()), late),
+            verdict("absent", Reach::Reached, late),
             Verdict::Reject(_)
         ));
     }
 
     #[test]
     fn a_version_that_loses_the_server_is_not_kept() {
-        let lost = Err(Some("no route"));
+        let lost = Reach::NotYet(Some("no route"));
         assert!(matches!(verdict("up", lost, NOW_US), Verdict::Wait(_)));
         let Verdict::Reject(why) = verdict("up", lost, 60_000_001) else {
             panic!("kept");
@@ -192,10 +210,20 @@ mod tests {
     }
 
     #[test]
+    fn a_version_that_came_by_a_bundle_needs_no_network_and_no_server() {
+        assert_eq!(verdict("absent", Reach::NotNeeded, NOW_US), Verdict::Keep);
+        // One with a cable still has to come up.
+        assert!(matches!(
+            verdict("asking", Reach::NotNeeded, 60_000_001),
+            Verdict::Reject(_)
+        ));
+    }
+
+    #[test]
     fn a_machine_whose_pid_1_is_silent_is_not_kept() {
         let moment = Moment {
             status: None,
-            server: Ok(()),
+            server: Reach::Reached,
             now_us: 60_000_001,
         };
         let verdict = judge(&machine(), &update(), &moment);

@@ -425,13 +425,19 @@ trust = "keys/root.json"
 ca = "ca.pem"
 proxy = "http://proxy.example:3128"
 rate = "2M"
+bundles = true
+without_trial = true
 commit = {{ healthy = ["web"], for = "20s", within = "3m" }}
 "#
     );
     let config = parse("berth.toml", &text).expect("a correct file");
     let section = config.update.expect("the section");
     let update = section.update;
-    assert_eq!(update.url, "https://updates.example:8443/edge");
+    assert_eq!(
+        update.url.as_deref(),
+        Some("https://updates.example:8443/edge")
+    );
+    assert!(update.bundles && update.without_trial);
     assert_eq!(update.policy, UpdatePolicy::Auto);
     let window = update.window.expect("a window");
     assert_eq!((window.from, window.to), (22 * 60 + 30, 4 * 60));
@@ -478,6 +484,14 @@ fn every_mistake_of_an_update_section_has_its_place() {
 }
 
 #[test]
+fn a_machine_may_be_updated_by_what_is_plugged_into_it_and_by_nothing_else() {
+    let section = "[update]\ntrust = \"r\"\nbundles = true\n";
+    let config = parse("berth.toml", &format!("{HEAD}{section}")).expect("a correct file");
+    let update = config.update.expect("the section").update;
+    assert!(update.bundles && update.url.is_none() && !update.without_trial);
+}
+
+#[test]
 fn an_update_section_that_cannot_work_is_refused() {
     for (section, words) in [
         ("url = \"https://x/\"\ntrust = \"r\"\n", "https needs ca = "),
@@ -488,6 +502,11 @@ fn an_update_section_that_cannot_work_is_refused() {
         (
             "url = \"http://x/\"\ntrust = \"r\"\nwindow = \"01:00-02:00\"\n",
             "window: only policy = \"auto\"",
+        ),
+        ("trust = \"r\"\n", "[update] needs url, like"),
+        (
+            "trust = \"r\"\nbundles = true\nproxy = \"p:1\"\n",
+            "proxy: without url there is no server",
         ),
     ] {
         let found = container_mistakes(&format!("[update]\n{section}"));

@@ -32,13 +32,18 @@ pub(super) fn read(top: &mut Table<'_>, containers: &[&str]) -> Option<UpdateSec
     let url = table.parse("url", check_url);
     let policy = table.parse("policy", policy);
     let trust = table.string("trust");
-    for (key, example) in [
-        ("url", "url = \"http://updates.example/edge\""),
-        ("trust", "trust = \"keys/root.json\", made by `berth keys`"),
-    ] {
-        if table.key_span(key).is_none() {
-            table.wrong_here(format!("[update] needs {key}, like {example}"));
-        }
+    let bundles = table.boolean("bundles").unwrap_or(false);
+    let without_trial = table.boolean("without_trial").unwrap_or(false);
+    if table.key_span("trust").is_none() {
+        table.wrong_here(
+            "[update] needs trust, like trust = \"keys/1.root.json\", made by `berth keys`",
+        );
+    }
+    if table.key_span("url").is_none() && !bundles {
+        table.wrong_here(
+            "[update] needs url, like url = \"http://updates.example/edge\", or bundles = true \
+             for a machine that is updated by what is plugged into it",
+        );
     }
     let window = table.parse("window", window);
     let every = table.parse("every", |text| {
@@ -63,6 +68,13 @@ pub(super) fn read(top: &mut Table<'_>, containers: &[&str]) -> Option<UpdateSec
             "window: only policy = \"auto\" restarts by itself, and then in the window",
         );
     }
+    if table.key_span("url").is_none() {
+        for key in ["wave", "proxy", "ca", "rate"] {
+            if let Some(at) = table.key_span(key) {
+                table.wrong(&at, format!("{key}: without url there is no server"));
+            }
+        }
+    }
     if let Some(url) = &url {
         let secure = url.value.starts_with("https://");
         let span = table.key_span(if secure { "url" } else { "ca" });
@@ -80,10 +92,15 @@ pub(super) fn read(top: &mut Table<'_>, containers: &[&str]) -> Option<UpdateSec
             _ => {}
         }
     }
+    let wrong_url = url.is_none() && table.key_span("url").is_some();
     table.finish();
+    if wrong_url {
+        return None;
+    }
     Some(UpdateSection {
         update: Update {
-            url: url?.value,
+            url: url.map(|url| url.value),
+            bundles,
             policy,
             window: window.map(|window| window.value),
             every_ms: every.map_or(DEFAULT_EVERY_MS, |every| every.value),
@@ -94,6 +111,7 @@ pub(super) fn read(top: &mut Table<'_>, containers: &[&str]) -> Option<UpdateSec
             proxy: proxy.map(|proxy| proxy.value),
             ca: ca.is_some(),
             rate: rate.map(|rate| rate.value),
+            without_trial,
         },
         trust: trust?,
         ca,

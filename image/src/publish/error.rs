@@ -94,6 +94,11 @@ pub enum PublishError {
         /// What is published.
         newest: u64,
     },
+    /// There is nothing to try again.
+    #[error(
+        "version {0} was not published before, so no machine can have given it up: leave --again out"
+    )]
+    NeverPublished(String),
     /// There is no delta.
     #[error("cannot make a delta: {0}")]
     Delta(#[from] berth_delta::encode::Error),

@@ -7,6 +7,7 @@
 //! `berth_trust::write` gives, `timestamp.json` last. Until that one file is replaced the
 //! directory is what it was.
 
+mod bundle;
 mod directory;
 mod error;
 pub(crate) mod history;
@@ -24,6 +25,7 @@ use berth_trust::write::TargetFile;
 use crate::build::Progress;
 use crate::inspect;
 
+pub use bundle::{BundleError, BundleRequest, Bundled, bundle};
 pub use error::PublishError;
 pub use signing::Keys;
 pub use verify::verify;
@@ -49,6 +51,8 @@ pub struct Request {
     pub deltas: usize,
     /// Who takes it when.
     pub rollout: Rollout,
+    /// Machines that gave this version up are to try it again.
+    pub again: bool,
     /// How long machines may believe what is published, seconds: targets, snapshot, timestamp.
     pub good_for_s: [u64; 3],
 }
@@ -96,6 +100,11 @@ pub fn publish(request: &Request, progress: &Progress) -> Result<Published, Publ
     root.write(directory)?;
 
     let known = history.same(&root_hash, &boot.sha256);
+    let attempt = match (known, request.again) {
+        (Some(known), again) => known.attempt.saturating_add(u32::from(again)),
+        (None, false) => 0,
+        (None, true) => return Err(PublishError::NeverPublished(manifest.version)),
+    };
     progress.step("packed images");
     let packed_boot = packed(&boot, known.and_then(|one| one.boot.packed), directory)?;
     let packed_root = packed(&root, known.and_then(|one| one.root.part.packed), directory)?;
@@ -127,6 +136,7 @@ pub fn publish(request: &Request, progress: &Progress) -> Result<Published, Publ
         product: manifest.name.clone(),
         version: manifest.version.clone(),
         security_version: manifest.security_version,
+        attempt,
         profile: manifest.kernel.profile.clone(),
         architecture: berth_release::ARCHITECTURE.to_owned(),
         built: manifest.built,

@@ -11,7 +11,7 @@ use sha2::{Digest, Sha256};
 use super::{PublishError, now};
 
 /// Remembers nothing: each look is a new machine's first.
-struct Nothing;
+pub(super) struct Nothing;
 
 impl Store for Nothing {
     fn load(&mut self, _: &Entry) -> Result<Option<Vec<u8>>, String> {

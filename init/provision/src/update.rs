@@ -12,8 +12,13 @@ pub const CA_PATH: &str = "/etc/berth/update/ca.pem";
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Update {
-    /// The published directory, `http://` or `https://`, without a slash at the end.
-    pub url: String,
+    /// The published directory, `http://` or `https://`, without a slash at the end. Without it
+    /// versions come by bundles only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub url: Option<String>,
+    /// Versions are also taken from bundles on disks that are plugged in.
+    #[serde(default)]
+    pub bundles: bool,
     /// How far the machine goes by itself.
     pub policy: UpdatePolicy,
     /// When it may restart for an update; at any time when absent.
@@ -41,6 +46,9 @@ pub struct Update {
     /// Most bytes per second that a download takes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rate: Option<u64>,
+    /// On firmware that cannot try a version, it is committed without a trial.
+    #[serde(default)]
+    pub without_trial: bool,
 }
 
 /// How far a machine goes by itself.

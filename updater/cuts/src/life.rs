@@ -52,6 +52,7 @@ impl Release {
         root.extend(tree);
         Ok(Self {
             target: Target {
+                attempt: 0,
                 manifest: sha256(version.as_str().as_bytes()),
                 version,
                 security_version,

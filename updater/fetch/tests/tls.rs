@@ -1,7 +1,8 @@
 //! https against a server of someone else's (openssl): only with a certificate that the caller's
 //! authority vouches for, for the host that was asked for.
 
-use std::net::{TcpListener, TcpStream};
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -65,8 +66,18 @@ impl Server {
     }
 
     fn get(&self, host: &str, authority: &str) -> Result<Vec<u8>, Error> {
+        self.get_by(None, host, authority)
+    }
+
+    fn get_by(
+        &self,
+        proxy: Option<SocketAddr>,
+        host: &str,
+        authority: &str,
+    ) -> Result<Vec<u8>, Error> {
         let pem = std::fs::read(self.directory.join(authority)).expect("a certificate");
         let mut client = Client::new(Settings {
+            proxy: proxy.map(|proxy| proxy.to_string()),
             resolver: Resolver::reading(self.directory.join("hosts"), "/nowhere"),
             tls: Some(Box::new(Authorities::read(&pem).expect("an authority"))),
             ..Settings::default()
@@ -124,6 +135,69 @@ fn a_server_is_believed_only_with_the_certificate_and_the_name_that_it_must_have
     assert!(matches!(stranger, Err(Error::Tls { .. })), "{stranger:?}");
     let other = server.get("other.example", "server.pem");
     assert!(matches!(other, Err(Error::Tls { .. })), "{other:?}");
+}
+
+/// A proxy for one connection, which goes to this computer's `port` whatever its name; gives the
+/// request that came.
+fn proxy(port: u16, answer: &'static str) -> (SocketAddr, std::thread::JoinHandle<String>) {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a listener");
+    let address = listener.local_addr().expect("its address");
+    let asked = std::thread::spawn(move || {
+        let (mut client, _) = listener.accept().expect("a connection");
+        let mut head = Vec::new();
+        let mut byte = [0];
+        while !head.ends_with(b"\r\n\r\n") && client.read(&mut byte).unwrap_or(0) == 1 {
+            head.push(byte[0]);
+        }
+        client.write_all(answer.as_bytes()).expect("an answer");
+        if answer.contains(" 200 ") {
+            let mut server = TcpStream::connect(("127.0.0.1", port)).expect("the server");
+            let mut from = client.try_clone().expect("a copy");
+            let mut to = server.try_clone().expect("a copy");
+            let up = std::thread::spawn(move || {
+                // Either side may end it, and the other hears of that.
+                let _ = std::io::copy(&mut from, &mut to);
+                let _ = to.shutdown(std::net::Shutdown::Write);
+            });
+            let _ = std::io::copy(&mut server, &mut client);
+            let _ = client.shutdown(std::net::Shutdown::Both);
+            let _ = up.join();
+        }
+        String::from_utf8(head).expect("text")
+    });
+    (address, asked)
+}
+
+#[test]
+fn a_proxy_carries_what_it_cannot_read() {
+    let server = Server::start("proxy");
+    let (address, asked) = proxy(server.port, "HTTP/1.1 200 Go\r\n\r\n");
+    let got = server.get_by(Some(address), "updates.example", "server.pem");
+    assert_eq!(got.expect("through the proxy"), b"secret");
+    let asked = asked.join().expect("the proxy");
+    let line = format!("CONNECT updates.example:{} HTTP/1.1\r\n", server.port);
+    assert!(asked.starts_with(&line), "{asked}");
+    assert!(!asked.contains("/file"), "{asked}");
+
+    // Nor can it stand in for the server.
+    let (address, _) = proxy(server.port, "HTTP/1.1 200 Go\r\n\r\n");
+    let got = server.get_by(Some(address), "updates.example", "stranger.pem");
+    assert!(matches!(got, Err(Error::Tls { .. })), "{got:?}");
+}
+
+#[test]
+fn a_proxy_that_refuses_is_named_with_its_answer() {
+    let server = Server::start("refusing");
+    let refusal = "HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n";
+    let (address, _) = proxy(server.port, refusal);
+    let got = server.get_by(Some(address), "updates.example", "server.pem");
+    let said = got.expect_err("refused").to_string();
+    assert!(
+        said.starts_with(&format!(
+            "the proxy {address} refuses a connection to updates.example"
+        )) && said.contains("403"),
+        "{said}"
+    );
 }
 
 #[test]

@@ -20,6 +20,9 @@ pub struct Release {
     pub version: String,
     /// Never followed by a smaller one.
     pub security_version: u64,
+    /// Raised to have machines try this version again that have given it up.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub attempt: u32,
     /// Kernel profile.
     pub profile: String,
     /// Processor architecture.
@@ -88,6 +91,11 @@ pub struct Patch {
     pub sha256: Hash,
     /// The hash of its head, which has the hashes of the rest.
     pub head_sha256: Hash,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref)] // serde passes it so
+fn is_zero(number: &u32) -> bool {
+    *number == 0
 }
 
 /// Why a document is none.
@@ -222,6 +230,7 @@ mod tests {
             product: "edge".into(),
             version: "1.4.0".into(),
             security_version: 3,
+            attempt: 0,
             profile: "cloud".into(),
             architecture: "x86_64".into(),
             built: 1,

@@ -15,6 +15,7 @@
 //! A field that is not known is ignored: older machines must be able to read what newer tools
 //! publish. What they must understand raises `schema`.
 
+pub mod bundle;
 mod document;
 mod hash;
 mod rollout;

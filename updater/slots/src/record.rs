@@ -21,7 +21,7 @@ pub const REJECTIONS: usize = 8;
 pub const REASON_BYTES: usize = 240;
 
 const MAGIC: &[u8; 8] = b"BERTHREC";
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 const CHECKSUM_BYTES: usize = 32;
 
 /// What is remembered.
@@ -73,6 +73,8 @@ pub struct Rejection {
     pub version: Version,
     /// Its root.
     pub root_hash: RootHash,
+    /// Which try of it failed.
+    pub attempt: u32,
     /// Why, for people.
     pub reason: String,
 }
@@ -85,8 +87,11 @@ impl Record {
         self.rejected.iter().rev().find(failed)
     }
 
-    /// Remembers a failure in place of an older one of the same version.
+    /// Remembers a failure, of the try that is on record, in place of an older one of the same version.
     pub fn reject(&mut self, version: Version, root_hash: RootHash, reason: &str) {
+        let target = self.target.as_ref();
+        let target = target.filter(|target| target.root_hash == root_hash);
+        let attempt = target.map_or(0, |target| target.attempt);
         self.rejected
             .retain(|one| one.version != version && one.root_hash != root_hash);
         let excess = (self.rejected.len() + 1).saturating_sub(REJECTIONS);
@@ -94,6 +99,7 @@ impl Record {
         self.rejected.push(Rejection {
             version,
             root_hash,
+            attempt,
             reason: shortened(reason),
         });
     }
@@ -193,6 +199,7 @@ pub fn encode(generation: u64, record: &Record) -> Vec<u8> {
     if let Some(target) = &record.target {
         put_text(&mut page, target.version.as_str());
         page.extend(target.security_version.to_le_bytes());
+        page.extend(target.attempt.to_le_bytes());
         page.extend(target.manifest);
         page.extend(target.boot_bytes.to_le_bytes());
         page.extend(target.boot_sha256);
@@ -210,6 +217,7 @@ pub fn encode(generation: u64, record: &Record) -> Vec<u8> {
     for one in record.rejected.iter().rev().take(kept).rev() {
         put_text(&mut page, one.version.as_str());
         page.extend(one.root_hash.0);
+        page.extend(one.attempt.to_le_bytes());
         put_text(&mut page, &shortened(&one.reason));
     }
     page.resize(PAGE - CHECKSUM_BYTES, 0);
@@ -243,6 +251,7 @@ pub fn decode(page: &[u8]) -> Option<(u64, Record)> {
         1 => Some(Target {
             version: Version::new(fields.text()?)?,
             security_version: fields.u64()?,
+            attempt: fields.u32()?,
             manifest: fields.take()?,
             boot_bytes: fields.u64()?,
             boot_sha256: fields.take()?,
@@ -265,6 +274,7 @@ pub fn decode(page: &[u8]) -> Option<(u64, Record)> {
             Some(Rejection {
                 version: Version::new(fields.text()?)?,
                 root_hash: RootHash(fields.take()?),
+                attempt: fields.u32()?,
                 reason: fields.text().map(shortened)?,
             })
         };
@@ -318,6 +328,10 @@ impl<'a> Fields<'a> {
 
     fn byte(&mut self) -> Option<u8> {
         self.take().map(u8::from_le_bytes)
+    }
+
+    fn u32(&mut self) -> Option<u32> {
+        self.take().map(u32::from_le_bytes)
     }
 
     fn u64(&mut self) -> Option<u64> {

@@ -43,8 +43,9 @@ pub enum Error {
     Record(&'static str, io::Error),
     /// The firmware does not take part.
     #[error(
-        "the firmware keeps no boot variables ({0}), so a version cannot be tried once: set \
-         policy = \"off\" in [update]; this machine gets a new version by a new disk image"
+        "the firmware keeps no boot variables ({0}), so a version cannot be tried once: \
+         without_trial = true in [update] commits a version that was only verified; policy = \
+         \"off\" takes none"
     )]
     Firmware(io::Error),
     /// The proof is about something else.

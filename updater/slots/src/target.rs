@@ -39,6 +39,8 @@ pub struct Target {
     pub version: Version,
     /// Counts up whenever going back would bring a known hole back.
     pub security_version: u64,
+    /// Which try of the same version this is: one that failed is tried again at a higher one.
+    pub attempt: u32,
     /// SHA-256 of the manifest.
     pub manifest: [u8; 32],
     /// Bytes of the boot image.

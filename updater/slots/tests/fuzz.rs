@@ -278,6 +278,7 @@ fn some_target(random: &mut Random) -> Target {
     let mut target = Target {
         version: version(random.pick(&["2", "3"])),
         security_version: 1,
+        attempt: 0,
         manifest: [7; 32],
         boot_bytes: 64 << 10,
         boot_sha256: Sha256::digest(vec![0; 64 << 10]).into(),

@@ -14,6 +14,7 @@ fn target(number: u8) -> Target {
     Target {
         version: version(&format!("1.{number}")),
         security_version: 7,
+        attempt: 7,
         manifest: [number; 32],
         boot_bytes: 6 << 20,
         boot_sha256: [number ^ 1; 32],
@@ -82,6 +83,18 @@ fn a_version_is_known_by_its_name_and_by_its_root() {
     assert_eq!(record.rejected[0].reason, "a panic of many lines");
     record.reject(version("1.1"), RootHash([1; 32]), "again");
     assert_eq!(record.rejected.len(), 1);
+}
+
+#[test]
+fn a_failure_says_which_try_it_was() {
+    let mut record = large();
+    let target = record.target.clone().expect("a target");
+    record.reject(target.version, target.root_hash, "it failed");
+    let kept = decode(&encode(1, &record)).expect("a record").1;
+    assert_eq!(kept.rejected.last().map(|one| one.attempt), Some(7));
+    // Of a version that is not on record nothing is known.
+    record.reject(version("0"), RootHash([0; 32]), "it failed");
+    assert_eq!(record.rejected.last().map(|one| one.attempt), Some(0));
 }
 
 /// The copy that is written is never the one that counts, so whatever a cut leaves of it, the

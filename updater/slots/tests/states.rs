@@ -23,6 +23,7 @@ fn target(name: &str, root_hash: RootHash) -> Target {
     Target {
         version: version(name),
         security_version: 5,
+        attempt: 0,
         manifest: [9; 32],
         boot_bytes: 1 << 20,
         boot_sha256: [8; 32],

@@ -40,6 +40,8 @@ pub struct Found {
 pub enum News {
     /// The trial was committed.
     Committed(Version),
+    /// It was committed without a trial.
+    Untried(Version),
     /// The trial ended without a commit.
     Failed(Rejection),
     /// The firmware started the committed slot although it was asked for the other.
@@ -52,6 +54,11 @@ impl fmt::Display for News {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Committed(version) => write!(out, "version {version} was tried and stays"),
+            Self::Untried(version) => write!(
+                out,
+                "version {version} stays without having been tried, because the firmware cannot \
+                 try a version once (without_trial = true in [update])"
+            ),
             Self::Failed(one) => write!(
                 out,
                 "version {} was tried and given up: {}; it is skipped until there is a newer one",
@@ -60,8 +67,8 @@ impl fmt::Display for News {
             Self::Ignored(version) => write!(
                 out,
                 "the firmware ignored the request to try version {version} once (BootNext) and \
-                 started the committed version: set policy = \"off\" in [update]; this machine \
-                 gets a new version by a new disk image"
+                 started the committed version: without_trial = true in [update] commits a version \
+                 that was only verified; policy = \"off\" takes none"
             ),
             Self::Lost(version) => write!(
                 out,
@@ -195,7 +202,11 @@ fn after_commit(facts: &Facts<'_>, mut record: Record, trial: Trial) -> Found {
         record.security_version = record.security_version.max(target.security_version);
     }
     record.trial = None;
-    let news = News::Committed(facts.booted.version.clone());
+    let version = facts.booted.version.clone();
+    let news = match trial.phase {
+        Phase::Untried => News::Untried(version),
+        _ => News::Committed(version),
+    };
     without_trial(facts, record, vec![Action::Disarm], Some(news))
 }
 

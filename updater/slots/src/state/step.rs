@@ -78,7 +78,8 @@ pub enum Refusal {
     /// The firmware does not do one-shot boots.
     #[error(
         "this firmware ignored the request for a trial (BootNext), so version {0} cannot be tried: \
-         set policy = \"off\" in [update]; this machine gets a new version by a new disk image"
+         without_trial = true in [update] commits a version that was only verified; policy = \
+         \"off\" takes none"
     )]
     FirmwareIgnores(Version),
     /// There is nothing to forgive.
