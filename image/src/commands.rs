@@ -252,6 +252,13 @@ pub(crate) fn publish(arguments: &cli::Publish) -> Result<(), Failure> {
     for line in publish::costs(release) {
         eprintln!("berth:   {line}");
     }
+    eprintln!(
+        "berth:   machines believe it until {}; publish again before, the same build is fine",
+        published.good_until
+    );
+    for note in &published.notes {
+        eprintln!("berth: note: {note}");
+    }
     Ok(())
 }
 

@@ -39,6 +39,18 @@ impl Progress {
         }
     }
 
+    /// Tells of a step that has a length, when it is told how much of it is done.
+    pub(crate) fn percent(&self, what: &str, whole: u64) -> impl FnMut(u64) {
+        let mut told = 0;
+        move |done| {
+            let percent = done.saturating_mul(100) / whole.max(1);
+            if percent > told {
+                told = percent;
+                self.detail(&format!("{what}, {percent} %"));
+            }
+        }
+    }
+
     /// What is printed next starts on a line of its own.
     pub fn end(&self) {
         let mut line = self.0.lock().unwrap_or_else(PoisonError::into_inner);

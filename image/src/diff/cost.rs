@@ -46,15 +46,15 @@ pub(super) fn of(
     new_tree: &Tree<'_>,
     progress: &Progress,
 ) -> Result<UpdateCost, DiffError> {
-    progress.step("the patch of kernel and boot");
-    let boot = part(&old.boot, &new.boot, |what| match what {
+    let what = "the patch of kernel and boot";
+    let boot = part(&old.boot, &new.boot, progress, what, |what| match what {
         What::File(path) => path,
         What::Section(name) => format!("kernel {name}"),
         What::Around => "around the kernel".to_owned(),
         What::Head => HEAD.to_owned(),
     })?;
-    progress.step("the patch of the root");
-    let root = part(&old.root, &new.root, |what| match what {
+    let what = "the patch of the root";
+    let root = part(&old.root, &new.root, progress, what, |what| match what {
         What::File(path) => new_tree.shown(&path),
         What::Section(name) => name,
         What::Around => "directories and inodes".to_owned(),
@@ -70,8 +70,17 @@ pub(super) fn of(
 /// A patch's own bytes.
 const HEAD: &str = "hashes of the chunks";
 
-fn part(old: &[u8], new: &[u8], name: impl Fn(What) -> String) -> Result<PartCost, DiffError> {
-    let (patch, costs) = create_with_costs(old, new).map_err(PublishError::from)?;
+fn part(
+    old: &[u8],
+    new: &[u8],
+    progress: &Progress,
+    step: &str,
+    name: impl Fn(What) -> String,
+) -> Result<PartCost, DiffError> {
+    progress.step(step);
+    let mut done = progress.percent(step, new.len() as u64);
+    let made = create_with_costs(old, new, &mut done);
+    let (patch, costs) = made.map_err(PublishError::from)?;
     let dear = costs.into_iter().filter(|cost| cost.patch_bytes > 0);
     let named = dear.map(|cost: Cost| CostOf {
         name: name(cost.what),

@@ -41,6 +41,18 @@ pub enum PublishError {
         /// Why.
         reason: String,
     },
+    /// Keys of something else.
+    #[error(
+        "{} is not signed by these keys ({reason}); nothing was changed: name the right ones with \
+         --keys",
+        directory.display()
+    )]
+    OtherKeys {
+        /// The published directory.
+        directory: PathBuf,
+        /// How that shows.
+        reason: String,
+    },
     /// The metadata cannot be signed.
     #[error(transparent)]
     Sign(#[from] WriteError),

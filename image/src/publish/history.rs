@@ -44,7 +44,6 @@ impl History {
             let release = Release::parse(&text);
             releases.push(release.map_err(|source| PublishError::Document { path, source })?);
         }
-        releases.sort_by_key(|release| std::cmp::Reverse(release.published));
         Ok(Self(releases))
     }
 
@@ -106,8 +105,8 @@ fn is(release: &Release, root_hash: &Hash, boot: &Hash) -> bool {
     release.root.root_hash == *root_hash && release.boot.sha256 == *boot
 }
 
-/// Documents of `target` that a published list of targets names.
-fn signed(directory: &Path, repository: &Repository, target: &str) -> HashSet<Hash> {
+/// Documents of `target` that published lists of targets name, the newest first.
+fn signed(directory: &Path, repository: &Repository, target: &str) -> Vec<Hash> {
     let named = |version: u64| {
         let path = directory
             .join(METADATA)
@@ -115,7 +114,10 @@ fn signed(directory: &Path, repository: &Repository, target: &str) -> HashSet<Ha
         let list: Value = serde_json::from_slice(&fs::read(path).ok()?).ok()?;
         Hash::from_hex(list["signed"]["targets"][target]["hashes"]["sha256"].as_str()?)
     };
-    (1..=repository.targets_version())
+    let versions = (1..=repository.targets_version()).rev();
+    let mut seen = HashSet::new();
+    versions
         .filter_map(named)
+        .filter(|hash| seen.insert(*hash))
         .collect()
 }

@@ -11,6 +11,7 @@ mod bundle;
 mod directory;
 mod error;
 pub(crate) mod history;
+mod notes;
 pub(crate) mod parts;
 pub(crate) mod signing;
 mod verify;
@@ -20,10 +21,12 @@ use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use berth_release::{Delta, Patch, Release, Rollout, Root, SCHEMA, TARGETS, target_path};
+use berth_trust::Time;
 use berth_trust::write::TargetFile;
 
 use crate::build::Progress;
 use crate::inspect;
+use crate::svg::bytes;
 
 pub use bundle::{BundleError, BundleRequest, Bundled, bundle};
 pub use error::PublishError;
@@ -34,6 +37,10 @@ pub use waves::{Waves, parse_waves};
 use directory::{Directory, write_new};
 use history::History;
 use parts::PartFile;
+
+/// The parts of a version, for people.
+const BOOT: &str = "kernel and boot";
+const ROOT: &str = "the root";
 
 /// Deltas are made from this many versions when the user does not say.
 pub const DEFAULT_DELTAS: usize = 3;
@@ -64,6 +71,10 @@ pub struct Published {
     pub release: Release,
     /// Version of the metadata.
     pub metadata_version: u64,
+    /// When machines stop believing it, unless it is signed again.
+    pub good_until: Time,
+    /// Sentences for whoever publishes.
+    pub notes: Vec<String>,
 }
 
 /// Seconds since 1970.
@@ -88,6 +99,7 @@ pub fn publish(request: &Request, progress: &Progress) -> Result<Published, Publ
     let locked = Directory::lock(&request.directory, &path, progress)?;
     let directory = locked.path();
     let repository = signing::open(directory, Some(&keys))?;
+    signing::check(directory, &repository, &keys)?;
     let history = History::read(directory, &repository, &path)?;
 
     progress.step("images");
@@ -96,18 +108,24 @@ pub fn publish(request: &Request, progress: &Progress) -> Result<Published, Publ
     let root = PartFile::of(parts::root_bytes(&request.build, &manifest)?);
     let (version, security_version) = (&manifest.version, manifest.security_version);
     history.check(version, security_version, &root_hash, &boot.sha256)?;
-    boot.write(directory)?;
-    root.write(directory)?;
-
     let known = history.same(&root_hash, &boot.sha256);
     let attempt = match (known, request.again) {
         (Some(known), again) => known.attempt.saturating_add(u32::from(again)),
         (None, false) => 0,
         (None, true) => return Err(PublishError::NeverPublished(manifest.version)),
     };
-    progress.step("packed images");
-    let packed_boot = packed(&boot, known.and_then(|one| one.boot.packed), directory)?;
-    let packed_root = packed(&root, known.and_then(|one| one.root.part.packed), directory)?;
+    boot.write(directory)?;
+    root.write(directory)?;
+
+    let packed = |part: &PartFile, known: Option<Patch>, name: &str| {
+        let step = format!("packing {name}");
+        match known.filter(|patch| is_there(directory, patch)) {
+            Some(patch) => Ok(patch),
+            None => parts::delta(None, part, directory, (progress, &step)),
+        }
+    };
+    let packed_boot = packed(&boot, known.and_then(|one| one.boot.packed), BOOT)?;
+    let packed_root = packed(&root, known.and_then(|one| one.root.part.packed), ROOT)?;
     let mut deltas = Vec::new();
     let before = history.before(&root_hash);
     for old in before
@@ -118,12 +136,18 @@ pub fn publish(request: &Request, progress: &Progress) -> Result<Published, Publ
         let delta = match made.filter(|delta| on_disk(directory, delta)) {
             Some(delta) => delta.clone(),
             None => {
-                progress.step(&format!("delta from {}", old.version));
+                let step = |part| format!("delta from {} for {part}", old.version);
+                let [for_boot, for_root] = [step(BOOT), step(ROOT)];
                 Delta {
                     version: old.version.clone(),
                     root_hash: old.root.root_hash,
-                    boot: parts::delta(Some(&old.boot), &boot, directory)?,
-                    root: parts::delta(Some(&old.root.part), &root, directory)?,
+                    boot: parts::delta(Some(&old.boot), &boot, directory, (progress, &for_boot))?,
+                    root: parts::delta(
+                        Some(&old.root.part),
+                        &root,
+                        directory,
+                        (progress, &for_root),
+                    )?,
                 }
             }
         };
@@ -166,35 +190,33 @@ pub fn publish(request: &Request, progress: &Progress) -> Result<Published, Publ
     write_new(&name, &text)?;
     let metadata_version =
         signing::sign(directory, &repository, &keys, target, request.good_for_s)?;
+    let now = Time(i64::try_from(now()).unwrap_or(i64::MAX));
+    let [.., timestamp_s] = request.good_for_s;
     Ok(Published {
         release,
         metadata_version,
+        good_until: Time(now.0.saturating_add_unsigned(timestamp_s)).min(repository.root().expires),
+        notes: notes::of(root.bytes(), &keys, &repository, now),
     })
 }
 
-/// What an update costs a machine, in lines for people.
+/// What an update costs a machine, and who takes it when, in lines for people.
 #[must_use]
 pub fn costs(release: &Release) -> Vec<String> {
     let packed = |part: &berth_release::Part| part.packed.map_or(part.bytes, |packed| packed.bytes);
     let whole = packed(&release.boot) + packed(&release.root.part);
-    let mut lines = vec![format!("from any version: {whole} bytes")];
+    let mut lines = vec![format!("from any version: {}", bytes(whole))];
     lines.extend(release.deltas.iter().map(|delta| {
         format!(
-            "from {}: {} bytes ({} for kernel and boot, {} for the root)",
+            "from {}: {} ({} for kernel and boot, {} for the root)",
             delta.version,
-            delta.boot.bytes + delta.root.bytes,
-            delta.boot.bytes,
-            delta.root.bytes
+            bytes(delta.boot.bytes + delta.root.bytes),
+            bytes(delta.boot.bytes),
+            bytes(delta.root.bytes)
         )
     }));
+    lines.extend(waves::told(&release.rollout));
     lines
-}
-
-fn packed(part: &PartFile, known: Option<Patch>, directory: &Path) -> Result<Patch, PublishError> {
-    match known.filter(|patch| is_there(directory, patch)) {
-        Some(patch) => Ok(patch),
-        None => parts::delta(None, part, directory),
-    }
 }
 
 fn on_disk(directory: &Path, delta: &Delta) -> bool {

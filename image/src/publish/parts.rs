@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 
 use super::PublishError;
 use super::directory::write_new;
-use crate::build::{ROOT_NAME, UKI_NAME};
+use crate::build::{Progress, ROOT_NAME, UKI_NAME};
 use crate::manifest::Manifest;
 
 /// A part and its bytes.
@@ -27,6 +27,11 @@ impl PartFile {
             chunks: bytes.chunks(CHUNK as usize).map(hash_of).collect(),
             bytes,
         }
+    }
+
+    /// Its bytes.
+    pub(super) fn bytes(&self) -> &[u8] {
+        &self.bytes
     }
 
     /// Puts it into a published directory.
@@ -119,12 +124,15 @@ pub(super) fn delta(
     old: Option<&Part>,
     new: &PartFile,
     directory: &Path,
+    (progress, step): (&Progress, &str),
 ) -> Result<Patch, PublishError> {
     let old = match old {
         None => Vec::new(),
         Some(part) => published_bytes(directory, part)?,
     };
-    let bytes = berth_delta::encode::create(&old, &new.bytes)?;
+    progress.step(step);
+    let mut done = progress.percent(step, new.bytes.len() as u64);
+    let (bytes, _) = berth_delta::encode::create_with_costs(&old, &new.bytes, &mut done)?;
     let limits = berth_delta::Limits::default();
     let prefix = bytes.get(..berth_delta::Prefix::BYTES).unwrap_or(&bytes);
     let prefix = berth_delta::Prefix::parse(prefix, &limits)

@@ -6,8 +6,10 @@ use std::path::{Path, PathBuf};
 use berth_disk::pending;
 use berth_release::{METADATA, Release};
 use berth_trust::json::Map;
-use berth_trust::write::{Expiries, Plan, Repository, RolePlan, Signers, SigningKey, TargetFile};
-use berth_trust::{Time, release};
+use berth_trust::write::{
+    self, Expiries, Plan, Repository, RolePlan, Signers, SigningKey, TargetFile, WriteError,
+};
+use berth_trust::{Target, Time, release};
 
 use super::{PublishError, now};
 
@@ -15,6 +17,8 @@ use super::{PublishError, now};
 const ONLINE: &str = "online";
 /// The end of every root file's name.
 const ROOT: &str = "root.json";
+/// Where trust begins.
+const FIRST_ROOT: &str = "1.root.json";
 
 /// The keys that sign each publication, and the root files that name them.
 pub struct Keys {
@@ -49,7 +53,7 @@ impl Keys {
                 Err(why) => {
                     return Err(PublishError::Key {
                         path,
-                        reason: why.to_string(),
+                        reason: format!("{why}; `berth keys new` makes a complete set of keys"),
                     });
                 }
             }
@@ -60,6 +64,11 @@ impl Keys {
             timestamp: key("timestamp")?,
             roots,
         })
+    }
+
+    /// Whether a root file is one of those that name these keys.
+    pub(super) fn have_root(&self, root: &[u8]) -> bool {
+        self.roots.iter().any(|(_, known)| known == root)
     }
 }
 
@@ -90,6 +99,27 @@ pub(crate) fn open(directory: &Path, keys: Option<&Keys>) -> Result<Repository, 
     Ok(repository?)
 }
 
+/// Whether these keys may sign what comes next in the directory.
+///
+/// # Errors
+/// When they are others than the directory's.
+pub(super) fn check(
+    directory: &Path,
+    repository: &Repository,
+    keys: &Keys,
+) -> Result<(), PublishError> {
+    let other = |reason: String| PublishError::OtherKeys {
+        directory: directory.to_owned(),
+        reason,
+    };
+    let first = fs::read(directory.join(METADATA).join(FIRST_ROOT));
+    if first.is_ok_and(|first| !keys.have_root(&first)) {
+        return Err(other("its first root file is another one".to_owned()));
+    }
+    let next = next(repository, keys, None, [u64::from(u32::MAX); 3]);
+    next.map(|_| ()).map_err(|why| other(why.to_string()))
+}
+
 /// Adds a target to what is published, and writes the metadata so that machines see the old state
 /// or the new; gives the new state's version.
 ///
@@ -102,9 +132,42 @@ pub(super) fn sign(
     target: TargetFile,
     good_for_s: [u64; 3],
 ) -> Result<u64, PublishError> {
+    let files = next(repository, keys, Some(target), good_for_s)?;
+    let metadata = directory.join(METADATA);
+    let write = |name: &str, bytes: &[u8]| {
+        let path: PathBuf = metadata.join(name);
+        pending::write_file(&path, bytes).map_err(PublishError::write(&path))
+    };
+    let (timestamp, before) = match files.split_last() {
+        Some((last, before)) => (Some(last), before),
+        None => (None, &[][..]),
+    };
+    for file in before {
+        write(&file.name, &file.bytes)?;
+    }
+    for (name, bytes) in &keys.roots {
+        if !metadata.join(name).is_file() {
+            write(name, bytes)?;
+        }
+    }
+    if let Some(file) = timestamp {
+        write(&file.name, &file.bytes)?;
+    }
+    Ok(repository.version() + 1)
+}
+
+/// The next state's files, in the order in which they are written: all targets that there are, and
+/// a new one.
+fn next(
+    repository: &Repository,
+    keys: &Keys,
+    target: Option<TargetFile>,
+    good_for_s: [u64; 3],
+) -> Result<Vec<write::File>, WriteError> {
+    let is_replaced = |old: &Target| target.as_ref().is_some_and(|new| new.path == old.path());
     let mut targets: Vec<TargetFile> = repository
         .targets()
-        .filter(|old| old.path() != target.path)
+        .filter(|old| !is_replaced(old))
         .filter_map(|old| {
             Some(TargetFile {
                 path: old.path().to_owned(),
@@ -114,7 +177,7 @@ pub(super) fn sign(
             })
         })
         .collect();
-    targets.push(target);
+    targets.extend(target);
     let plan = Plan {
         targets: Some(RolePlan {
             targets,
@@ -135,25 +198,5 @@ pub(super) fn sign(
         snapshot: snapshot_s,
         timestamp: timestamp_s,
     };
-    let files = repository.publish(&plan, &signers, expiries, Time(now))?;
-    let metadata = directory.join(METADATA);
-    let write = |name: &str, bytes: &[u8]| {
-        let path: PathBuf = metadata.join(name);
-        pending::write_file(&path, bytes).map_err(PublishError::write(&path))
-    };
-    let (timestamp, before) = files
-        .split_last()
-        .map_or((None, &[][..]), |(last, before)| (Some(last), before));
-    for file in before {
-        write(&file.name, &file.bytes)?;
-    }
-    for (name, bytes) in &keys.roots {
-        if !metadata.join(name).is_file() {
-            write(name, bytes)?;
-        }
-    }
-    if let Some(file) = timestamp {
-        write(&file.name, &file.bytes)?;
-    }
-    Ok(repository.version() + 1)
+    repository.publish(&plan, &signers, expiries, Time(now))
 }

@@ -5,6 +5,7 @@ use std::io::{self, BufReader};
 use std::path::{Path, PathBuf};
 
 use berth_release::{Hash, METADATA, Part, Patch, Release, TARGETS, limits};
+use berth_trust::write::RootStatus;
 use berth_trust::{Client, Clock, Entry, FetchError, Limits, Store, Target, Time};
 use sha2::{Digest, Sha256};
 
@@ -33,7 +34,17 @@ impl Store for Nothing {
 /// The first thing that a machine would not take.
 pub fn verify(directory: &Path, trust: &Path) -> Result<Vec<Release>, PublishError> {
     let root = fs::read(trust).map_err(PublishError::read(trust))?;
+    if let Err(why) = RootStatus::of(&root, None) {
+        let reason = format!("not a root file, where trust begins: {why}");
+        let path = trust.to_owned();
+        return Err(PublishError::Key { path, reason });
+    }
     let metadata = directory.join(METADATA);
+    if !metadata.is_dir() {
+        let reason = "nothing is published here: it has no metadata".to_owned();
+        let path = directory.to_owned();
+        return Err(PublishError::Wrong { path, reason });
+    }
     let mut transport = |name: &str, most: u64| -> Result<Option<Vec<u8>>, FetchError> {
         match fs::read(metadata.join(name)) {
             Ok(bytes) if bytes.len() as u64 <= most => Ok(Some(bytes)),

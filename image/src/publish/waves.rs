@@ -19,6 +19,31 @@ impl Waves {
     }
 }
 
+/// A rollout that is not for everybody at once, in a line for people.
+pub(super) fn told(rollout: &Rollout) -> Option<String> {
+    let waves = &rollout.waves;
+    if matches!(
+        waves.as_slice(),
+        [Wave {
+            percent: 100,
+            after_s: 0
+        }]
+    ) {
+        return None;
+    }
+    let wave = |wave: &Wave| match wave.after_s {
+        0 => format!("{} % at once", wave.percent),
+        after_s => format!("{} % after {:.1} h", wave.percent, after_s as f64 / 3600.0),
+    };
+    let told: Vec<String> = waves.iter().map(wave).collect();
+    let rest = waves.last().filter(|last| last.percent < 100);
+    let rest = rest.map_or("", |_| ", the others not yet");
+    Some(format!(
+        "taken by {} of the machines{rest}",
+        told.join(", ")
+    ))
+}
+
 /// Reads waves.
 ///
 /// # Errors

@@ -363,3 +363,97 @@ fn a_file_that_rotted_is_written_again() {
     }
     assert_eq!(found(&fixture, "published"), "2");
 }
+
+#[test]
+fn keys_of_something_else_change_nothing() {
+    let Some(fixture) = Fixture::small() else {
+        return;
+    };
+    fixture.version("1", "");
+    published(&fixture, "1");
+    let before = files(&fixture.path("published"));
+    assert!(fixture.berth(&["keys", "new", "others"]).status.success());
+    fixture.version("2", "");
+    let output = publish(&fixture, "2", &["--keys", "others"]);
+    assert_eq!(output.status.code(), Some(4));
+    let text = said(&output);
+    assert!(text.contains("is not signed by these keys"), "{text}");
+    // The right root file with another key beside it, too.
+    fs::copy(
+        fixture.path("keys/1.root.json"),
+        fixture.path("others/1.root.json"),
+    )
+    .expect("copy");
+    let output = publish(&fixture, "2", &["--keys", "others"]);
+    assert_eq!(output.status.code(), Some(4));
+    let text = said(&output);
+    assert!(
+        text.contains("of timestamp has 0 valid signatures"),
+        "{text}"
+    );
+    assert_eq!(files(&fixture.path("published")), before);
+    let output = publish(&fixture, "2", &["--keys", "nowhere"]);
+    assert!(
+        said(&output).contains("berth keys new"),
+        "{}",
+        said(&output)
+    );
+}
+
+#[test]
+fn who_publishes_hears_whom_the_machines_will_believe() {
+    let Some(fixture) = Fixture::small() else {
+        return;
+    };
+    assert!(fixture.berth(&["keys", "new", "others"]).status.success());
+    let note_of = |version: &str, more: &str| {
+        fixture.version(version, more);
+        let output = publish(&fixture, version, &["--waves", "10%"]);
+        let text = said(&output);
+        assert!(output.status.success(), "{text}");
+        assert!(text.contains("taken by 10 % at once of the machines, the others not yet"));
+        assert!(text.contains("machines believe it until 20"), "{text}");
+        let notes = text
+            .lines()
+            .filter_map(|line| line.strip_prefix("berth: note: "));
+        notes.map(str::to_owned).collect::<Vec<_>>().join("\n")
+    };
+    let none = note_of("1", "");
+    assert!(
+        none.starts_with("machines of this version look for no updates"),
+        "{none}"
+    );
+    let update = |keys: &str| {
+        let trust = format!("trust = \"{keys}/1.root.json\"");
+        format!("[update]\nurl = \"http://updates.example\"\npolicy = \"auto\"\n{trust}")
+    };
+    let network = "[network.lan]\ndhcp4 = true\n";
+    let theirs = note_of("2", &format!("{network}{}", update("others")));
+    assert!(
+        theirs.contains("will believe another root of trust"),
+        "{theirs}"
+    );
+    assert_eq!(note_of("3", &format!("{network}{}", update("keys"))), "");
+}
+
+#[test]
+fn what_cannot_be_verified_is_named() {
+    let Some(fixture) = Fixture::small() else {
+        return;
+    };
+    for (arguments, words) in [
+        (
+            ["verify", "nowhere", "--trust=keys/1.root.json"],
+            "nowhere: nothing is published here",
+        ),
+        (
+            ["verify", "keys", "--trust=berth.toml"],
+            "berth.toml: not a root file",
+        ),
+        (["verify", "keys", "--trust=none"], "cannot read none"),
+    ] {
+        let output = fixture.berth(&arguments);
+        assert_eq!(output.status.code(), Some(4));
+        assert!(said(&output).contains(words), "{}", said(&output));
+    }
+}

@@ -54,21 +54,25 @@ pub enum Error {
 /// # Errors
 /// When an image is larger than the format can say, or memory runs out.
 pub fn create(old: &[u8], new: &[u8]) -> Result<Vec<u8>, Error> {
-    make(old, new).map(|(patch, _)| patch)
+    make(old, new, &mut |_| ()).map(|(patch, _)| patch)
 }
 
 /// A patch that makes `new` from `old`, and what each file of `new` costs in it, the most
-/// expensive first.
+/// expensive first. `done` is told how many bytes of `new` are done.
 ///
 /// # Errors
 /// As [`create`].
-pub fn create_with_costs(old: &[u8], new: &[u8]) -> Result<(Vec<u8>, Vec<Cost>), Error> {
-    let (patch, shares) = make(old, new)?;
+pub fn create_with_costs(
+    old: &[u8],
+    new: &[u8],
+    done: &mut dyn FnMut(u64),
+) -> Result<(Vec<u8>, Vec<Cost>), Error> {
+    let (patch, shares) = make(old, new, done)?;
     let costs = cost::add_up(new, patch.len(), &shares);
     Ok((patch, costs))
 }
 
-fn make(old: &[u8], new: &[u8]) -> Result<(Vec<u8>, Vec<Share>), Error> {
+fn make(old: &[u8], new: &[u8], done: &mut dyn FnMut(u64)) -> Result<(Vec<u8>, Vec<Share>), Error> {
     let Plan {
         files,
         places,
@@ -92,6 +96,7 @@ fn make(old: &[u8], new: &[u8]) -> Result<(Vec<u8>, Vec<Share>), Error> {
             made,
             &mut payloads,
         );
+        done(offset + bytes as u64);
     }
     for file in &files {
         let map_bytes = head.file(file)?;
