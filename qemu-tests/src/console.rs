@@ -1,9 +1,8 @@
 //! A machine's serial console: read by a thread, kept whole, written to a file as it comes, and
 //! waited on with deadlines.
 //!
-//! The lines that PID 1 writes for programs (`berth: …`, ARCHITECTURE.md) are parsed here.
+//! The lines that PID 1 writes for programs (`berth: …`, ARCHITECTURE.md) are [`Line`]s.
 
-use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{Read, Write};
 use std::path::Path;
@@ -11,6 +10,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
+
+use berth_power::Line;
 
 use crate::Error;
 
@@ -20,75 +21,6 @@ const PANIC: &str = "Kernel panic - not syncing";
 const TAIL_LINES: usize = 30;
 /// The most that is kept of one console.
 const CONSOLE_MAX: usize = 64 << 20;
-
-/// A line that PID 1 wrote for programs, after its `berth:`.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Line {
-    /// Words without a value (`start`, `exited`, `ready`).
-    pub words: Vec<String>,
-    /// `key=value`, quotes removed.
-    pub values: BTreeMap<String, String>,
-    /// What it says to people, after ` : `.
-    pub sentence: Option<String>,
-}
-
-impl Line {
-    /// Parses a console line; none when it is not one of PID 1's.
-    pub fn parse(text: &str) -> Option<Self> {
-        let (_, body) = text.split_once("berth: ")?;
-        let mut line = Self::default();
-        let mut rest = body.trim();
-        while !rest.is_empty() {
-            if let Some(sentence) = rest.strip_prefix(": ") {
-                line.sentence = Some(sentence.to_owned());
-                break;
-            }
-            let (token, after) = next_token(rest);
-            match token.split_once('=') {
-                Some((key, value)) => {
-                    let value = value.trim_matches('"').to_owned();
-                    line.values.insert(key.to_owned(), value);
-                }
-                None => line.words.push(token.to_owned()),
-            }
-            rest = after;
-        }
-        Some(line)
-    }
-
-    /// Whether the word stands in the line.
-    pub fn says(&self, word: &str) -> bool {
-        self.words.iter().any(|known| known == word)
-    }
-
-    /// A value.
-    pub fn get(&self, key: &str) -> Option<&str> {
-        self.values.get(key).map(String::as_str)
-    }
-
-    /// `t`: microseconds since the kernel's start.
-    pub fn micros(&self) -> Option<u64> {
-        self.get("t")?.parse().ok()
-    }
-
-    /// Whether it is about the container and says the word.
-    pub fn is_container(&self, name: &str, word: &str) -> bool {
-        self.get("container") == Some(name) && self.says(word)
-    }
-}
-
-/// The first token, up to a space outside quotes, and what follows it.
-fn next_token(text: &str) -> (&str, &str) {
-    let mut quoted = false;
-    for (at, letter) in text.char_indices() {
-        match letter {
-            '"' => quoted = !quoted,
-            ' ' if !quoted => return (&text[..at], text[at..].trim_start()),
-            _ => {}
-        }
-    }
-    (text, "")
-}
 
 #[derive(Default)]
 struct State {
@@ -140,6 +72,21 @@ impl Console {
     /// Everything so far.
     pub fn text(&self) -> String {
         lock(&self.shared.0).text.clone()
+    }
+
+    /// The whole lines from this byte on.
+    pub fn lines_from(&self, byte: usize) -> String {
+        let state = lock(&self.shared.0);
+        let lines = state.text.get(byte..state.whole);
+        lines.unwrap_or_default().to_owned()
+    }
+
+    /// Waits until there is more than so many bytes, or for `most`.
+    pub fn wait_beyond(&self, bytes: usize, most: Duration) {
+        let state = lock(&self.shared.0);
+        let waiting = |state: &mut State| state.whole <= bytes && !state.ended;
+        // Either way the caller looks.
+        drop(self.shared.1.wait_timeout_while(state, most, waiting));
     }
 
     /// PID 1's lines so far.
@@ -220,7 +167,7 @@ impl Console {
     }
 
     /// Waits until the console is closed: QEMU has ended and all it said has been read.
-    pub(crate) fn closed(&self, deadline: Duration) -> bool {
+    pub fn closed(&self, deadline: Duration) -> bool {
         let state = lock(&self.shared.0);
         let wait = self
             .shared
@@ -326,23 +273,6 @@ fn tail(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_phase_line_gives_its_words_values_and_sentence() {
-        let line = Line::parse(
-            "[    0.5] berth: phase=state end t=512345 result=degraded disk=\"a b\" : no room",
-        )
-        .expect("a line of PID 1");
-        assert!(line.says("end"));
-        assert_eq!(line.micros(), Some(512_345));
-        assert_eq!(line.get("disk"), Some("a b"));
-        assert_eq!(line.sentence.as_deref(), Some("no room"));
-    }
-
-    #[test]
-    fn other_lines_are_nobodys() {
-        assert_eq!(Line::parse("[    0.1] clocksource: tsc"), None);
-    }
 
     #[test]
     fn a_wait_ends_with_the_console() {

@@ -18,6 +18,7 @@ pub mod machine;
 pub mod monitor;
 pub mod nginx;
 pub mod observer;
+pub mod power;
 pub mod process;
 pub mod published;
 pub mod real;
@@ -25,7 +26,8 @@ mod sys;
 mod turn;
 
 pub use artifacts::{Artifacts, target_directory};
-pub use console::{Console, Line};
+pub use berth_power::Line;
+pub use console::Console;
 pub use error::Error;
 pub use files::Files;
 pub use machine::{Builder, Disk, Machine};

@@ -27,7 +27,7 @@ pub struct Published {
 /// What one version is made of, besides what all have.
 #[derive(Clone, Debug)]
 pub struct Version {
-    number: &'static str,
+    number: String,
     product: &'static str,
     toml: String,
     update: Option<String>,
@@ -35,13 +35,14 @@ pub struct Version {
     entrypoint: Vec<&'static str>,
     init: Option<PathBuf>,
     kernel: Option<&'static str>,
+    within: std::time::Duration,
 }
 
 impl Version {
     /// One whose container serves a page that says its number.
-    pub fn good(number: &'static str) -> Self {
+    pub fn good(number: &str) -> Self {
         Self {
-            number,
+            number: number.to_owned(),
             product: PRODUCT,
             update: None,
             toml: "[network.lan]\ndhcp4 = true".to_owned(),
@@ -49,6 +50,7 @@ impl Version {
             entrypoint: vec!["/busybox", "httpd", "-f", "-p", "8080", "-h", "/www"],
             init: None,
             kernel: None,
+            within: crate::within(5),
         }
     }
 
@@ -85,6 +87,12 @@ impl Version {
     /// With another PID 1.
     pub fn init(mut self, program: impl Into<PathBuf>) -> Self {
         self.init = Some(program.into());
+        self
+    }
+
+    /// With more time for its trial.
+    pub fn within(mut self, time: std::time::Duration) -> Self {
+        self.within = time;
         self
     }
 
@@ -145,7 +153,7 @@ impl Published {
                 "url = \"{}\"\npolicy = \"auto\"",
                 self.server.url_for_guests()
             )),
-            crate::within(5).as_secs(),
+            version.within.as_secs(),
         );
         let kernel = version
             .kernel
@@ -156,7 +164,7 @@ impl Published {
                 .file("www/index.html", 0o644, page);
         let config = json!({ "Entrypoint": version.entrypoint });
         let mut recipe = Recipe::with_image(version.product, &kernel.unwrap_or_default(), &toml)
-            .version(version.number)
+            .version(&version.number)
             .file("root.json", root)
             .image("web", files, config);
         if let Some(init) = &version.init {
@@ -167,11 +175,17 @@ impl Published {
 
     /// Publishes a build; gives the document that describes it.
     pub fn publish(&self, image: &Image) -> Result<Value, Error> {
+        self.publish_with(image, &[])
+    }
+
+    /// The same with further options of `berth publish`.
+    pub fn publish_with(&self, image: &Image, options: &[&str]) -> Result<Value, Error> {
         let mut publish = Command::new(berth()?);
         publish
             .arg("publish")
             .arg(image.file(""))
-            .arg(self.directory());
+            .arg(self.directory())
+            .args(options);
         publish.arg("--keys").arg(self.scratch.path().join("keys"));
         let text = process::run(publish.arg("--json"))?;
         // Progress is on standard error, which comes with it.
@@ -187,6 +201,25 @@ impl Published {
         bundle.arg("bundle").arg(self.directory());
         process::run(bundle.args(["--product", product, "-o"]).arg(&path))?;
         Ok(path)
+    }
+
+    /// Keeps what is published now, to be offered again by [`Published::offer`].
+    pub fn keep_offer(&self, name: &str) -> Result<(), Error> {
+        let kept = self.scratch.path().join(format!("offer-{name}"));
+        process::run(Command::new("cp").arg("-r").arg(self.directory()).arg(kept)).map(drop)
+    }
+
+    /// Serves what was kept under this name, from one moment to the next. Nothing can be published
+    /// any more.
+    pub fn offer(&self, name: &str) -> Result<(), Error> {
+        let directory = self.directory();
+        if !directory.is_symlink() {
+            std::fs::remove_dir_all(&directory).map_err(Error::file("removing", &directory))?;
+        }
+        let link = self.scratch.path().join("offer");
+        std::os::unix::fs::symlink(format!("offer-{name}"), &link)
+            .and_then(|()| std::fs::rename(&link, &directory))
+            .map_err(Error::file("offering", &directory))
     }
 
     /// Reads the directory as a machine would: whether all of it is what was signed.
