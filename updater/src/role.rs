@@ -113,7 +113,7 @@ pub fn run(setup: Setup) -> Result<Infallible, String> {
     role.look_for_ever(&mut slots)
 }
 
-fn settings(update: &Update, places: &Places) -> Result<Settings, String> {
+pub(crate) fn settings(update: &Update, places: &Places) -> Result<Settings, String> {
     let tls: Option<Box<dyn Tls>> = match update.ca {
         false => None,
         true => {

@@ -1,6 +1,7 @@
 //! The command as its user meets it: exit codes, messages, files.
 
 mod builds;
+mod bundles;
 mod diffs;
 mod exit_codes;
 mod fixture;

@@ -82,6 +82,15 @@ impl Client {
         }
     }
 
+    /// A client that has a connection to the server of `url` already.
+    #[must_use]
+    pub fn connected(settings: Settings, url: &Url, connection: Box<dyn Connection>) -> Self {
+        Self {
+            settings,
+            open: Some(Open::new(url.clone(), connection)),
+        }
+    }
+
     /// Asks for a file, or for a range of its bytes. The status is 200, or 206 with exactly the
     /// range that was asked for; anything else is an error.
     ///

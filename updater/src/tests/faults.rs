@@ -10,6 +10,7 @@ use super::server::{Fault, Server};
 use super::world::{Content, NOW, Publisher, Updater, World, content};
 use crate::looking::Next;
 use crate::report::State;
+use crate::role::settings;
 
 struct Scene {
     publisher: Publisher,
@@ -270,4 +271,20 @@ fn a_version_that_was_given_up_is_tried_again_only_when_its_publisher_says_so() 
         assert!(updater.slots.rejected().is_empty());
         updater.slots.disarm().expect("called off");
     }
+}
+
+#[test]
+fn certificates_that_are_none_are_named_with_their_file() {
+    let mut scene = scene();
+    scene.world.update.ca = true;
+    let updater = scene.updater();
+    let places = &updater.role.places;
+    let why = settings(&scene.world.update, places).err();
+    let why = why.expect("no certificates");
+    assert!(
+        why.starts_with("cannot use ") && why.contains("ca.pem"),
+        "{why}"
+    );
+    fs::write(scene.world.at("ca.pem"), "nothing").expect("a file");
+    assert!(settings(&scene.world.update, places).is_err());
 }

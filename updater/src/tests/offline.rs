@@ -6,6 +6,7 @@ use berth_fetch::Settings;
 use berth_provision::{UpdatePolicy, Window};
 use berth_slots::state::{Running, State as SlotState};
 
+use super::server::Server;
 use super::world::{NOW, Publisher, Updater, World, content};
 use crate::looking::Next;
 use crate::report::State;
@@ -221,6 +222,43 @@ fn without_a_trial_a_verified_version_is_committed_and_that_is_said() {
     let mut again = updater(&world);
     assert_eq!(again.look(), Ok(Next::Restart));
     assert!(again.last().1.contains("runs it without a trial"));
+}
+
+/// The request of a trial is still there after the restart.
+#[test]
+fn firmware_that_ignores_the_request_is_treated_like_firmware_without_variables() {
+    let (mut world, publisher) = world();
+    world.plug("stick", &publisher.bundle(is_whole_image));
+    assert_eq!(updater(&world).look(), Ok(Next::Restart));
+    let mut world = world.restarted();
+    let mut refuses = updater(&world);
+    assert_eq!(refuses.look(), Ok(Next::Look));
+    let (state, sentence) = refuses.last();
+    assert_eq!(state, State::Trouble);
+    assert!(
+        sentence.contains("(BootNext)") && sentence.contains("without_trial = true"),
+        "{sentence}"
+    );
+    drop(refuses);
+    world.update.without_trial = true;
+    let mut commits = updater(&world);
+    assert_eq!(commits.look(), Ok(Next::Restart));
+    assert!(commits.last().1.contains("runs it without a trial"));
+    assert_eq!(commits.slots.running(), Running::Other);
+}
+
+#[test]
+fn a_bundle_that_cannot_be_used_is_no_reason_not_to_ask_the_server() {
+    let (mut world, publisher) = world();
+    let server = Server::start(&publisher.files);
+    world.update.url = Some(server.url());
+    world.plug("stick", &Publisher::new().bundle(|_| false));
+    let mut updater = updater(&world);
+    assert_eq!(updater.look(), Ok(Next::Restart));
+    let states: Vec<State> = updater.said().iter().map(|one| one.state).collect();
+    assert_eq!(states.first(), Some(&State::Trouble));
+    assert_eq!(states.last(), Some(&State::Staged));
+    assert!(!updater.role.came_by_bundle("2"));
 }
 
 #[test]
