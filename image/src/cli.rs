@@ -217,6 +217,9 @@ pub(crate) struct Verify {
     /// The root of trust, as it is in the machines
     #[arg(long, value_name = "FILE", default_value = "keys/1.root.json")]
     pub(crate) trust: PathBuf,
+    /// Answer in JSON
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 #[derive(Debug, Args)]
@@ -232,9 +235,9 @@ pub(crate) struct Publish {
     #[arg(long, value_name = "N", default_value_t = berth::publish::DEFAULT_DELTAS)]
     pub(crate) deltas: usize,
     /// Who takes it when: PERCENT of all machines, each AFTER a time, like 1%,10%@24h,100%@72h
-    #[arg(long, value_name = "WAVES", default_value = "100%",
-          value_parser = berth::publish::parse_waves)]
-    pub(crate) waves: berth::publish::Waves,
+    /// [default: all at once; a build that was published before keeps what it had]
+    #[arg(long, value_name = "WAVES", value_parser = berth::publish::parse_waves)]
+    pub(crate) waves: Option<berth::publish::Waves>,
     /// Have machines that gave this version up try it once more
     #[arg(long)]
     pub(crate) again: bool,

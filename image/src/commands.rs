@@ -206,8 +206,15 @@ pub(crate) fn bundle(arguments: &cli::Bundle) -> Result<(), Failure> {
 
 /// `berth verify`.
 pub(crate) fn verify(arguments: &cli::Verify) -> Result<(), Failure> {
-    let releases = publish::verify(&arguments.directory, &arguments.trust)?;
-    for release in &releases {
+    let verified = publish::verify(&arguments.directory, &arguments.trust)?;
+    if arguments.json {
+        let answer = serde_json::json!({
+            "releases": verified.releases,
+            "good_until": verified.good_until,
+        });
+        return print(&format!("{answer}\n"));
+    }
+    for release in &verified.releases {
         eprintln!(
             "berth: {} {} for {} on {}: genuine and whole",
             release.product, release.version, release.profile, release.architecture
@@ -216,6 +223,7 @@ pub(crate) fn verify(arguments: &cli::Verify) -> Result<(), Failure> {
             eprintln!("berth:   {line}");
         }
     }
+    eprintln!("berth: machines believe it until {}", verified.good_until);
     Ok(())
 }
 
@@ -228,7 +236,10 @@ pub(crate) fn publish(arguments: &cli::Publish) -> Result<(), Failure> {
         directory: arguments.directory.clone(),
         keys: arguments.keys.clone(),
         deltas: arguments.deltas,
-        rollout: arguments.waves.starting(publish::now()),
+        rollout: arguments
+            .waves
+            .as_ref()
+            .map(|waves| waves.starting(publish::now())),
         again: arguments.again,
         // What names the files must outlive what is signed again more often.
         good_for_s: [good_for.max(365 * DAY), good_for, good_for],

@@ -20,11 +20,12 @@ use std::path::{Path, PathBuf};
 use berth_disk::Media;
 use berth_provision::{CA_PATH, Machine, SCHEMA, TRUST_ROOT_PATH};
 use berth_tree::Spool;
+use berth_trust::write::RootStatus;
 use sha2::{Digest, Sha256};
 
 use crate::assets::{Asset, hex};
 use crate::command_line;
-use crate::config::{Config, DiskFormat, Mistakes};
+use crate::config::{Config, DiskFormat, Located, Mistakes};
 use crate::lock::{self, Lock};
 use crate::manifest::{self, ContainerInfo, FILE_NAME, FileInfo, Group, Manifest, Part};
 use crate::resolve::{self, Resolved};
@@ -137,6 +138,7 @@ impl Builder<'_> {
             _ => Lock::default(),
         };
         let shown_lock = lock_path.clone().unwrap_or_default();
+        let update = self.update_files()?;
         let boot = self.boot(&lock, &shown_lock)?;
 
         let mut spool = Spool::new_in(temporary.path()).map_err(userland::spool_error)?;
@@ -168,7 +170,7 @@ impl Builder<'_> {
             init: &init,
             state_template: &template,
             machine: &machine,
-            update: self.update_files()?,
+            update,
         };
         let mut tree = userland::tree(&parts, &mut spool)?;
         let mut sizes = boot_parts(&boot)?;
@@ -257,13 +259,27 @@ impl Builder<'_> {
         let Some(section) = &self.sources.config.update else {
             return Ok(Vec::new());
         };
-        let read = |file: &str| {
-            let path = self.base().join(file);
-            fs::read(&path).map_err(BuildError::read(path))
+        let mistake = |file: &Located<String>, message: String| {
+            Mistakes::one(&self.sources.config.file, file.place, message)
         };
-        let mut files = vec![(TRUST_ROOT_PATH, read(&section.trust.value)?)];
+        let read = |key: &str, file: &Located<String>| {
+            let path = self.base().join(&file.value);
+            fs::read(&path).map_err(|why| {
+                let path = path.display();
+                mistake(file, format!("update.{key}: cannot read {path}: {why}"))
+            })
+        };
+        let trust = read("trust", &section.trust)?;
+        if let Err(why) = RootStatus::of(&trust, None) {
+            let message = format!(
+                "update.trust: not a root file as `berth keys` makes it: {why}; no update would \
+                 ever be believed"
+            );
+            return Err(mistake(&section.trust, message).into());
+        }
+        let mut files = vec![(TRUST_ROOT_PATH, trust)];
         if let Some(ca) = &section.ca {
-            files.push((CA_PATH, read(&ca.value)?));
+            files.push((CA_PATH, read("ca", ca)?));
         }
         Ok(files)
     }

@@ -4,7 +4,6 @@
 //! The metadata is read as a machine would read it, and what it asks for on the way is what goes
 //! into the bundle. Every file is held against its signed hash while it is copied.
 
-use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
@@ -12,12 +11,11 @@ use std::path::{Path, PathBuf};
 use berth_disk::pending::Pending;
 use berth_release::bundle::{BLOCK, FIRST, ROUND, header, padded};
 use berth_release::{Delta, Hash, METADATA, Part, Patch, Release, TARGETS};
-use berth_trust::{Client, Clock, FetchError, Limits, Target, Time};
-use serde_json::Value;
+use berth_trust::Target;
 use sha2::{Digest, Sha256};
 
-use super::verify::Nothing;
-use super::{PublishError, now};
+use super::PublishError;
+use super::look::Look;
 
 /// Bytes copied at a time.
 const PIECE: usize = 1 << 20;
@@ -73,8 +71,8 @@ pub enum BundleError {
 /// See [`BundleError`]; no file is left then.
 pub fn bundle(request: &BundleRequest) -> Result<Bundled, BundleError> {
     let directory = &request.directory;
-    let (metadata, targets) = metadata(directory)?;
-    let target = choose(request, &targets)?;
+    let look = look(directory)?;
+    let target = choose(request, &look.targets)?;
     let document = format!("{TARGETS}/{}", target.url());
     let path = directory.join(&document);
     let text = fs::read(&path).map_err(PublishError::read(&path))?;
@@ -84,11 +82,11 @@ pub fn bundle(request: &BundleRequest) -> Result<Bundled, BundleError> {
     };
     target.verify(&text).map_err(|why| wrong(why.to_string()))?;
     let release = Release::parse(&text).map_err(PublishError::from)?;
-    let good_until = good_until(&metadata);
+    let good_until = look.good_until();
 
     let mut archive = Archive::create(&request.out, release.published)?;
     archive.entry(FIRST, about(&release, &good_until).as_bytes())?;
-    for (name, bytes) in &metadata {
+    for (name, bytes) in &look.files {
         archive.entry(&format!("{METADATA}/{name}"), bytes)?;
     }
     archive.entry(&document, &text)?;
@@ -102,32 +100,16 @@ pub fn bundle(request: &BundleRequest) -> Result<Bundled, BundleError> {
     })
 }
 
-/// Every file that a machine asks for on its way to the targets, by its name.
-type Metadata = BTreeMap<String, Vec<u8>>;
-
-fn metadata(directory: &Path) -> Result<(Metadata, Vec<Target>), PublishError> {
-    let metadata = directory.join(METADATA);
-    let path = metadata.join(FIRST_ROOT);
-    let root = fs::read(&path).map_err(PublishError::read(&path))?;
-    let mut read = Metadata::from([(FIRST_ROOT.to_owned(), root.clone())]);
-    let mut transport = |name: &str, most: u64| -> Result<Option<Vec<u8>>, FetchError> {
-        match fs::read(metadata.join(name)) {
-            Ok(bytes) if bytes.len() as u64 <= most => {
-                read.insert(name.to_owned(), bytes.clone());
-                Ok(Some(bytes))
-            }
-            Ok(_) => Err(FetchError(format!("{name} is longer than it can be"))),
-            Err(why) if why.kind() == std::io::ErrorKind::NotFound => Ok(None),
-            Err(why) => Err(FetchError(format!("cannot read {name}: {why}"))),
-        }
+/// What a machine finds that carries the first root or a later one.
+fn look(directory: &Path) -> Result<Look, PublishError> {
+    let path = directory.join(METADATA).join(FIRST_ROOT);
+    let root = match fs::read(&path) {
+        Err(why) if why.kind() == std::io::ErrorKind::NotFound => Vec::new(),
+        other => other.map_err(PublishError::read(&path))?,
     };
-    let now = Time(i64::try_from(now()).unwrap_or(i64::MAX));
-    let clock = Clock::new(now, now);
-    let mut store = Nothing;
-    let client = Client::refresh(&root, &mut store, &mut transport, clock, Limits::default())?;
-    let targets = client.targets().collect();
-    drop(client);
-    Ok((read, targets))
+    let mut look = Look::new(directory, &root)?;
+    look.files.insert(FIRST_ROOT.to_owned(), root);
+    Ok(look)
 }
 
 /// The one target that is meant.
@@ -207,22 +189,6 @@ fn files(release: &Release, from: &[String]) -> Result<Vec<Wanted>, BundleError>
         }
     }
     Ok(files)
-}
-
-/// The earliest end of what must be fresh.
-fn good_until(metadata: &Metadata) -> String {
-    let expires = |bytes: &Vec<u8>| {
-        let value: Value = serde_json::from_slice(bytes).ok()?;
-        Some(value.get("signed")?.get("expires")?.as_str()?.to_owned())
-    };
-    // An older root may have expired; the newest one is what counts.
-    let root = |name: &str| name.split_once('.')?.0.parse::<u64>().ok();
-    let roots = metadata.keys().filter(|name| name.ends_with("root.json"));
-    let newest = roots.max_by_key(|name| root(name));
-    let counts = |name: &&String| !name.ends_with("root.json") || Some(*name) == newest;
-    let files = metadata.keys().filter(counts);
-    let ends = files.filter_map(|name| expires(metadata.get(name)?));
-    ends.min().unwrap_or_default()
 }
 
 /// The first entry: for people who wonder what this is.

@@ -11,6 +11,7 @@ mod bundle;
 mod directory;
 mod error;
 pub(crate) mod history;
+mod look;
 mod notes;
 pub(crate) mod parts;
 pub(crate) mod signing;
@@ -31,7 +32,7 @@ use crate::svg::bytes;
 pub use bundle::{BundleError, BundleRequest, Bundled, bundle};
 pub use error::PublishError;
 pub use signing::Keys;
-pub use verify::verify;
+pub use verify::{Verified, verify};
 pub use waves::{Waves, parse_waves};
 
 use directory::{Directory, write_new};
@@ -56,8 +57,9 @@ pub struct Request {
     pub keys: PathBuf,
     /// From how many earlier versions there are deltas.
     pub deltas: usize,
-    /// Who takes it when.
-    pub rollout: Rollout,
+    /// Who takes it when. Without it a build that was published before keeps its rollout, so that
+    /// signing again changes nothing, and a new one is for all machines at once.
+    pub rollout: Option<Rollout>,
     /// Machines that gave this version up are to try it again.
     pub again: bool,
     /// How long machines may believe what is published, seconds: targets, snapshot, timestamp.
@@ -155,6 +157,9 @@ pub fn publish(request: &Request, progress: &Progress) -> Result<Published, Publ
     }
 
     progress.step("metadata");
+    let before = || known.map(|known| known.rollout.clone());
+    let rollout = request.rollout.clone().or_else(before);
+    let rollout = rollout.unwrap_or_else(|| Rollout::at_once(now()));
     let release = Release {
         schema: SCHEMA,
         product: manifest.name.clone(),
@@ -172,7 +177,7 @@ pub fn publish(request: &Request, progress: &Progress) -> Result<Published, Publ
             root_hash,
         },
         deltas,
-        rollout: request.rollout.clone(),
+        rollout,
     };
     let text = release.text()?;
     // What a machine would not read must not be published.

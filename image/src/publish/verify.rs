@@ -4,65 +4,41 @@ use std::fs::{self, File};
 use std::io::{self, BufReader};
 use std::path::{Path, PathBuf};
 
-use berth_release::{Hash, METADATA, Part, Patch, Release, TARGETS, limits};
+use berth_release::{Hash, Part, Patch, Release, TARGETS, limits};
+use berth_trust::Target;
 use berth_trust::write::RootStatus;
-use berth_trust::{Client, Clock, Entry, FetchError, Limits, Store, Target, Time};
 use sha2::{Digest, Sha256};
 
-use super::{PublishError, now};
+use super::PublishError;
+use super::look::Look;
 
-/// Remembers nothing: each look is a new machine's first.
-pub(super) struct Nothing;
-
-impl Store for Nothing {
-    fn load(&mut self, _: &Entry) -> Result<Option<Vec<u8>>, String> {
-        Ok(None)
-    }
-
-    fn save(&mut self, _: &Entry, _: &[u8]) -> Result<(), String> {
-        Ok(())
-    }
-
-    fn remove(&mut self, _: &Entry) -> Result<(), String> {
-        Ok(())
-    }
+/// A published directory, all of it checked.
+#[derive(Clone, Debug)]
+pub struct Verified {
+    /// What it offers.
+    pub releases: Vec<Release>,
+    /// Until when machines believe it, unless it is signed again.
+    pub good_until: String,
 }
 
-/// What a published directory offers, all of it checked.
+/// Reads and checks a published directory.
 ///
 /// # Errors
 /// The first thing that a machine would not take.
-pub fn verify(directory: &Path, trust: &Path) -> Result<Vec<Release>, PublishError> {
+pub fn verify(directory: &Path, trust: &Path) -> Result<Verified, PublishError> {
     let root = fs::read(trust).map_err(PublishError::read(trust))?;
     if let Err(why) = RootStatus::of(&root, None) {
         let reason = format!("not a root file, where trust begins: {why}");
         let path = trust.to_owned();
         return Err(PublishError::Key { path, reason });
     }
-    let metadata = directory.join(METADATA);
-    if !metadata.is_dir() {
-        let reason = "nothing is published here: it has no metadata".to_owned();
-        let path = directory.to_owned();
-        return Err(PublishError::Wrong { path, reason });
-    }
-    let mut transport = |name: &str, most: u64| -> Result<Option<Vec<u8>>, FetchError> {
-        match fs::read(metadata.join(name)) {
-            Ok(bytes) if bytes.len() as u64 <= most => Ok(Some(bytes)),
-            Ok(_) => Err(FetchError(format!("{name} is longer than it can be"))),
-            Err(why) if why.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(why) => Err(FetchError(format!("cannot read {name}: {why}"))),
-        }
-    };
-    let now = Time(i64::try_from(now()).unwrap_or(i64::MAX));
-    let mut store = Nothing;
-    let clock = Clock::new(now, now);
-    let client = Client::refresh(&root, &mut store, &mut transport, clock, Limits::default())?;
-    let targets: Vec<Target> = client.targets().collect();
-    drop(client);
-    targets
-        .iter()
-        .map(|target| release(directory, target))
-        .collect()
+    let look = Look::new(directory, &root)?;
+    let releases = look.targets.iter();
+    let releases = releases.map(|target| release(directory, target));
+    Ok(Verified {
+        releases: releases.collect::<Result<_, _>>()?,
+        good_until: look.good_until(),
+    })
 }
 
 fn release(directory: &Path, target: &Target) -> Result<Release, PublishError> {

@@ -1,6 +1,7 @@
 //! Waves as people write them: `1%,10%@24h,100%@72h`.
 
 use berth_release::{Rollout, Wave, limits};
+use berth_trust::Time;
 
 use crate::config::duration_ms;
 
@@ -32,16 +33,14 @@ pub(super) fn told(rollout: &Rollout) -> Option<String> {
         return None;
     }
     let wave = |wave: &Wave| match wave.after_s {
-        0 => format!("{} % at once", wave.percent),
-        after_s => format!("{} % after {:.1} h", wave.percent, after_s as f64 / 3600.0),
+        0 => format!("{} % of the machines at once", wave.percent),
+        after_s => format!("{} % after {} h", wave.percent, after_s as f64 / 3600.0),
     };
     let told: Vec<String> = waves.iter().map(wave).collect();
     let rest = waves.last().filter(|last| last.percent < 100);
-    let rest = rest.map_or("", |_| ", the others not yet");
-    Some(format!(
-        "taken by {} of the machines{rest}",
-        told.join(", ")
-    ))
+    let rest = rest.map_or("", |_| "; the others not yet");
+    let start = Time(i64::try_from(rollout.start).unwrap_or(i64::MAX));
+    Some(format!("rollout since {start}: {}{rest}", told.join(", ")))
 }
 
 /// Reads waves.

@@ -17,8 +17,12 @@ const CHANGES: &str = "openat,write,rename,fsync,mkdir,unlink,chmod,fchmod";
 #[track_caller]
 fn found(fixture: &Fixture, directory: &str) -> String {
     let trust = fixture.path("keys/1.root.json");
-    let releases = verify(&fixture.path(directory), &trust).expect("a directory to believe");
-    let versions: Vec<_> = releases.iter().map(|one| one.version.as_str()).collect();
+    let verified = verify(&fixture.path(directory), &trust).expect("a directory to believe");
+    let versions: Vec<_> = verified
+        .releases
+        .iter()
+        .map(|one| one.version.as_str())
+        .collect();
     versions.join(" ")
 }
 
@@ -411,7 +415,10 @@ fn who_publishes_hears_whom_the_machines_will_believe() {
         let output = publish(&fixture, version, &["--waves", "10%"]);
         let text = said(&output);
         assert!(output.status.success(), "{text}");
-        assert!(text.contains("taken by 10 % at once of the machines, the others not yet"));
+        assert!(
+            text.contains(": 10 % of the machines at once; the others not yet"),
+            "{text}"
+        );
         assert!(text.contains("machines believe it until 20"), "{text}");
         let notes = text
             .lines()
@@ -434,6 +441,50 @@ fn who_publishes_hears_whom_the_machines_will_believe() {
         "{theirs}"
     );
     assert_eq!(note_of("3", &format!("{network}{}", update("keys"))), "");
+}
+
+#[test]
+fn signing_again_does_not_change_the_rollout() {
+    let Some(fixture) = Fixture::small() else {
+        return;
+    };
+    let rollout = |build: &str, more: &[&str]| {
+        let output = publish(&fixture, build, &[more, &["--json"]].concat());
+        assert!(output.status.success(), "{}", said(&output));
+        let release: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+        release["rollout"].clone()
+    };
+    fixture.version("1", "");
+    let first = rollout("1", &["--waves", "1%,10%@24h"]);
+    assert_eq!(rollout("1", &[]), first);
+    assert_ne!(rollout("1", &["--waves", "100%"]), first);
+    fixture.version("2", "");
+    let waves = rollout("2", &[])["waves"].clone();
+    assert_eq!(waves.as_array().map(Vec::len), Some(1));
+    assert_eq!(waves[0]["percent"], 100);
+}
+
+#[test]
+fn a_machine_that_could_believe_nobody_is_not_built() {
+    let Some(fixture) = Fixture::small() else {
+        return;
+    };
+    for (trust, words) in [
+        ("none.json", "cannot read"),
+        ("berth.toml", "not a root file"),
+    ] {
+        let update = format!("[update]\nurl = \"http://a.example\"\ntrust = \"{trust}\"");
+        let update = format!("[network.lan]\ndhcp4 = true\n{update}\npolicy = \"auto\"");
+        let config = crate::fixture::CONFIG.replace("[container", &format!("{update}\n[container"));
+        fs::write(fixture.path("berth.toml"), config).expect("configuration");
+        let output = fixture.build(&[]);
+        let text = said(&output);
+        assert_eq!(output.status.code(), Some(3), "{text}");
+        assert!(
+            text.contains("berth.toml:9:9: update.trust: ") && text.contains(words),
+            "{text}"
+        );
+    }
 }
 
 #[test]
