@@ -282,7 +282,7 @@ pub(crate) struct Keys {
 pub(crate) enum KeysCommand {
     /// Make a complete set: root keys for several holders, online keys, the first root file
     New(KeysNew),
-    /// Make one key, for a holder who then hands over its public half (FILE with .pub)
+    /// Make one key, for a holder who then hands over its public half (beside it, with the ending .pub)
     Make(KeysMake),
     /// Show identifiers of keys, and who may sign for what according to a root file
     Show(KeysShow),

@@ -72,7 +72,7 @@ impl Side {
         Ok(Self {
             boot: parts::boot_bytes(directory, &manifest)?,
             root: parts::root_bytes(directory, &manifest)?,
-            kernel_config: fs::read_to_string(directory.join(KERNEL_CONFIG_NAME)).ok(),
+            kernel_config: kernel_config(directory, &manifest)?,
             sizes: sizes(&manifest),
             version: Version {
                 name: manifest.name,
@@ -172,6 +172,15 @@ fn machine_in(entries: &BTreeMap<Vec<u8>, berth_erofs::Entry<'_>>) -> Result<Mac
 
 fn is_build(what: &Path) -> bool {
     what.join(FILE_NAME).is_file() || what.is_file()
+}
+
+/// The text of the kernel's configuration, when the build has one.
+fn kernel_config(build: &Path, manifest: &Manifest) -> Result<Option<String>, PublishError> {
+    if !manifest.files.contains_key(KERNEL_CONFIG_NAME) {
+        return Ok(None);
+    }
+    let bytes = parts::built(build, KERNEL_CONFIG_NAME, manifest)?;
+    Ok(Some(String::from_utf8_lossy(&bytes).into_owned()))
 }
 
 /// Name and profile of everything that is published in a directory.

@@ -88,7 +88,11 @@ pub(crate) fn root_hash(manifest: &Manifest) -> Result<Hash, PublishError> {
 }
 
 /// A file of a build, which must be the one that its manifest lists.
-fn built(build: &Path, name: &str, manifest: &Manifest) -> Result<Vec<u8>, PublishError> {
+pub(crate) fn built(
+    build: &Path,
+    name: &str,
+    manifest: &Manifest,
+) -> Result<Vec<u8>, PublishError> {
     let path = build.join(name);
     let bytes = std::fs::read(&path).map_err(PublishError::read(&path))?;
     let listed = manifest.files.get(name);

@@ -115,6 +115,52 @@ fn what_an_update_costs_is_what_publish_makes() {
     );
 }
 
+/// Puts a configuration of the kernel beside a build, as those of our own kernels have one.
+fn with_options(fixture: &Fixture, build: &str, version: &str, options: &str) {
+    use sha2::{Digest, Sha256};
+    let directory = fixture.path(build);
+    fs::write(directory.join("kernel.config"), options).expect("a configuration");
+    let path = directory.join("manifest.json");
+    let text = fs::read(&path).expect("a manifest");
+    let mut manifest: Value = serde_json::from_slice(&text).expect("JSON");
+    let hash = Sha256::digest(options);
+    let hash: String = hash.iter().map(|byte| format!("{byte:02x}")).collect();
+    let file = serde_json::json!({ "bytes": options.len(), "sha256": hash });
+    manifest["files"]["kernel.config"] = file;
+    manifest["kernel"]["version"] = version.into();
+    fs::write(&path, manifest.to_string()).expect("a manifest");
+}
+
+#[test]
+fn options_of_the_kernel_are_told_with_both_values() {
+    let Some(fixture) = two_builds() else { return };
+    with_options(
+        &fixture,
+        "old",
+        "6.12.115",
+        "CONFIG_A=y\nCONFIG_B=y\n# CONFIG_LONGER is not set\n",
+    );
+    with_options(
+        &fixture,
+        "new",
+        "6.12.117",
+        "CONFIG_A=y\nCONFIG_LONGER=m\nCONFIG_NEW=\"x\"\n",
+    );
+    let text = text(&fixture, &["old", "new", "--no-cost"]);
+    let expected = "Kernel 6.12.115 -> 6.12.117\n  B       y -> -\n  LONGER  n -> m\n  \
+                    NEW     - -> \"x\"\n";
+    assert!(text.contains(expected), "{text}");
+    // Somebody else's configuration is none of this build's.
+    fs::write(fixture.path("new/kernel.config"), "CONFIG_A=y\n").expect("write");
+    let output = fixture.berth(&["diff", "old", "new", "--no-cost"]);
+    assert_eq!(output.status.code(), Some(4));
+    assert!(
+        said(&output).contains("new/kernel.config"),
+        "{}",
+        said(&output)
+    );
+}
+
 #[test]
 fn the_same_version_twice_is_warned_of() {
     let Some(fixture) = two_builds() else { return };

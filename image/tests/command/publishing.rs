@@ -444,6 +444,51 @@ fn who_publishes_hears_whom_the_machines_will_believe() {
 }
 
 #[test]
+fn a_key_that_was_replaced_signs_no_more_and_the_next_one_does() {
+    let Some(fixture) = Fixture::small() else {
+        return;
+    };
+    let berth = |arguments: &[&str]| {
+        let output = fixture.berth(arguments);
+        assert!(output.status.success(), "{arguments:?}: {}", said(&output));
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    };
+    fixture.version("1", "");
+    fixture.version("2", "");
+    published(&fixture, "1");
+    copy(&fixture.path("keys"), &fixture.path("old-keys"));
+    berth(&["keys", "make", "next.pem"]);
+    let old = berth(&["keys", "show", "keys/online/timestamp.pub"]);
+    let old = old.trim_end().rsplit(' ').next().expect("an identifier");
+    let (remove, add) = (
+        format!("--remove=timestamp={old}"),
+        "--add=timestamp=next.pub",
+    );
+    berth(&["keys", "next", "keys/1.root.json", &remove, add]);
+    for holder in ["1", "2"] {
+        let draft = "keys/2.root.draft.json";
+        berth(&[
+            "sign",
+            draft,
+            "--key",
+            &format!("keys/root/holder-{holder}.pem"),
+        ]);
+    }
+    fs::rename(
+        fixture.path("next.pem"),
+        fixture.path("keys/online/timestamp.pem"),
+    )
+    .expect("key");
+    published(&fixture, "2");
+    assert_eq!(found(&fixture, "published"), "2");
+    // Who has only the old keys changes nothing any more.
+    let output = publish(&fixture, "2", &["--keys", "old-keys"]);
+    let text = said(&output);
+    assert!(text.contains("is not signed by these keys"), "{text}");
+    assert_eq!(found(&fixture, "published"), "2");
+}
+
+#[test]
 fn signing_again_does_not_change_the_rollout() {
     let Some(fixture) = Fixture::small() else {
         return;
