@@ -5,9 +5,10 @@
 //! machine reads the first block, and more only if that is a bundle's. What comes out of it is
 //! believed as little as what a web server says.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, DirEntry, File, OpenOptions};
 use std::io::{Read, Seek, SeekFrom};
 use std::ops::Range;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
@@ -18,23 +19,28 @@ use crate::server::Server;
 
 /// Where the kernel lists whole disks.
 const DISKS: &str = "/sys/block";
-/// What the place of a disk without hardware contains.
-const VIRTUAL: &str = "/sys/devices/virtual";
+/// What the place of a disk without hardware starts with.
+const VIRTUAL: &[u8] = b"/sys/devices/virtual/";
 
 /// The whole disks of the machine, besides its own.
 pub(crate) fn disks(own: &Path) -> Vec<PathBuf> {
     let Ok(listed) = fs::read_dir(DISKS) else {
         return Vec::new();
     };
-    let real = |path: &Path| fs::canonicalize(path).is_ok_and(|path| !path.starts_with(VIRTUAL));
-    let mut nodes: Vec<PathBuf> = listed
-        .filter_map(|entry| Some(entry.ok()?.path()).filter(|path| real(path)))
+    let real = |entry: &DirEntry| {
+        let place = fs::canonicalize(entry.path());
+        place.is_ok_and(|place| !place.as_os_str().as_bytes().starts_with(VIRTUAL))
+    };
+    let own = own.as_os_str();
+    let mut nodes = Vec::new();
+    for entry in listed.filter_map(Result::ok).filter(|entry| real(entry)) {
         // A slash in a kernel name is a `!` in sysfs.
-        .filter_map(|path| Some(path.file_name()?.to_str()?.replace('!', "/")))
-        .map(|name| Path::new("/dev").join(name))
-        .filter(|node| node != own)
-        .collect();
-    nodes.sort();
+        let name = entry.file_name().to_string_lossy().replace('!', "/");
+        let node = PathBuf::from(format!("/dev/{name}"));
+        if node.as_os_str() != own {
+            nodes.push(node);
+        }
+    }
     nodes
 }
 
