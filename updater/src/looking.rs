@@ -50,24 +50,32 @@ impl Role {
         if let Some(next) = self.look_at_bundles(slots) {
             return Ok(next);
         }
-        if let Some(mut server) = self.server.take() {
+        let asked = self.server.take().map(|mut server| {
             let next = self.look_at(slots, &mut server, From::Server);
             self.server = Some(server);
-            return next.map(|next| next.unwrap_or(Next::Look));
-        }
-        match slots.state() {
+            next
+        });
+        match (asked, self.staged_by_bundle(slots)) {
             // The bundle that it came from may be gone when its time has come.
-            SlotState::Staged(target) | SlotState::Armed(target) => {
-                let version = target.version.to_string();
-                self.have_it_tried(slots, &version)
-            }
-            _ => {
+            (None | Some(Err(_)), Some(version)) => self.have_it_tried(slots, &version),
+            (Some(next), _) => next.map(|next| next.unwrap_or(Next::Look)),
+            (None, None) => {
                 if slots.news().is_none() && self.teller.last() == State::Unknown {
                     let sentence = "no bundle is plugged in, and there is no server to ask";
                     self.teller.say(State::Waiting, "", sentence.to_owned());
                 }
                 Ok(Next::Look)
             }
+        }
+    }
+
+    fn staged_by_bundle(&self, slots: &Slots) -> Option<String> {
+        match slots.state() {
+            SlotState::Staged(target) | SlotState::Armed(target) => {
+                let version = target.version.to_string();
+                Some(version).filter(|version| self.came_by_bundle(version))
+            }
+            _ => None,
         }
     }
 

@@ -17,7 +17,7 @@ pub struct Update {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub url: Option<String>,
     /// Versions are also taken from bundles on disks that are plugged in.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub bundles: bool,
     /// How far the machine goes by itself.
     pub policy: UpdatePolicy,
@@ -47,7 +47,7 @@ pub struct Update {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rate: Option<u64>,
     /// On firmware that cannot try a version, it is committed without a trial.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub without_trial: bool,
 }
 

@@ -168,8 +168,12 @@ fn a_stick_may_go_before_the_window_opens() {
     );
     world.disks.clear();
     world.now.set(NOW + 3600);
-    let mut later = updater(&world);
-    assert_eq!(later.look(), Ok(Next::Restart));
+    // With a server that is not there, too.
+    for url in [None, Some("http://127.0.0.1:9/edge".to_owned())] {
+        world.update.url = url;
+        let mut later = updater(&world);
+        assert_eq!(later.look(), Ok(Next::Restart));
+    }
 }
 
 #[test]
