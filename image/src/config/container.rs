@@ -2,15 +2,15 @@
 
 use std::collections::BTreeMap;
 
-use berth_containers::spec::{Health, Log, Restart, RestartPolicy};
+use berth_containers::spec::{Health, Log, Restart};
 
-use super::health;
 use super::mistakes::Place;
 use super::mounts::{self, MountConfig, target_path};
+use super::order::{Known, after, circle};
 use super::table::{Located, Table, expected, positive, string};
-use super::units::{duration_ms, size_bytes};
+use super::units::size_bytes;
+use super::{health, life};
 use crate::capabilities;
-use crate::signals;
 
 /// How many containers one machine may have: each gets its own range of 65,536 user ids.
 const MAX_CONTAINERS: usize = 256;
@@ -100,9 +100,6 @@ impl NetworkMode {
 /// Processes and threads of a container that sets no limit (as podman's default).
 const DEFAULT_PIDS: u64 = 2048;
 
-/// Bytes of log kept for a container that says nothing.
-const DEFAULT_LOG_BYTES: u64 = 8 << 20;
-
 pub(super) fn read(top: &mut Table<'_>) -> Vec<ContainerConfig> {
     let tables = top.named("container").unwrap_or_default();
     if tables.len() > MAX_CONTAINERS {
@@ -161,9 +158,9 @@ fn container(name: Located<String>, mut table: Table<'_>, names: &[Known]) -> Co
     let privileged = table.boolean("privileged").unwrap_or(false);
     let after = after(&mut table, &name.value, names);
     let health = health::read(&mut table);
-    let restart = restart(&mut table);
-    let (stop_signal, stop_timeout_ms) = stop(&mut table);
-    let log = log(&mut table);
+    let restart = life::restart(&mut table);
+    let (stop_signal, stop_timeout_ms) = life::stop(&mut table);
+    let log = life::log(&mut table);
     table.not_yet(&["ports", "secrets", "when", "essential"]);
     if privileged {
         for (key, clashes) in [
@@ -396,163 +393,4 @@ fn limits(table: &mut Table<'_>) -> Limits {
     limits.memory_bytes = memory.map(|memory| memory.value);
     limits.pids = pids.map_or(DEFAULT_PIDS, |pids| pids.value);
     limits
-}
-
-/// A container that `after` can name.
-struct Known {
-    name: String,
-    has_check: bool,
-}
-
-/// What a container waits for.
-#[derive(Default)]
-struct After {
-    started: Vec<String>,
-    healthy: Vec<String>,
-    network: bool,
-}
-
-/// One item of `after`.
-enum Awaited {
-    Network,
-    Started(String),
-    Healthy(String),
-}
-
-fn after(table: &mut Table<'_>, own: &str, names: &[Known]) -> After {
-    let list = table.list(
-        "after",
-        "a list, like [\"network\", \"container:db\", \"container:db:healthy\"]",
-        |value| awaited(&string(value)?, own, names),
-    );
-    let mut after = After::default();
-    for item in list.unwrap_or_default() {
-        match item.value {
-            Awaited::Network => after.network = true,
-            Awaited::Started(name) => after.started.push(name),
-            Awaited::Healthy(name) => after.healthy.push(name),
-        }
-    }
-    after
-}
-
-fn awaited(text: &str, own: &str, names: &[Known]) -> Result<Awaited, String> {
-    if text == "network" {
-        return Ok(Awaited::Network);
-    }
-    let wrong = || {
-        format!(
-            "expected \"network\", \"container:NAME\" or \"container:NAME:healthy\", found \
-             {text:?}"
-        )
-    };
-    let rest = text.strip_prefix("container:").ok_or_else(wrong)?;
-    let (name, for_health) = match rest.split_once(':') {
-        None => (rest, false),
-        Some((name, "healthy")) => (name, true),
-        Some(_) => return Err(wrong()),
-    };
-    if name == own {
-        return Err("a container cannot wait for itself".to_owned());
-    }
-    let Some(known) = names.iter().find(|known| known.name == name) else {
-        return Err(format!("there is no [container.{name}]"));
-    };
-    match for_health {
-        false => Ok(Awaited::Started(name.to_owned())),
-        true if known.has_check => Ok(Awaited::Healthy(name.to_owned())),
-        true => Err(format!(
-            "[container.{name}] has no health, so it is never found healthy"
-        )),
-    }
-}
-
-/// Indices of the containers that wait, through `after`, for themselves.
-fn circle(containers: &[ContainerConfig]) -> Vec<usize> {
-    let index_of = |name: &String| containers.iter().position(|other| other.name == *name);
-    let mut in_circle = Vec::new();
-    for start in 0..containers.len() {
-        let mut seen = vec![false; containers.len()];
-        let mut open = vec![start];
-        while let Some(at) = open.pop() {
-            let config = &containers[at];
-            let after = config.after.iter().chain(&config.after_healthy);
-            for next in after.filter_map(index_of) {
-                if !seen[next] {
-                    seen[next] = true;
-                    open.push(next);
-                }
-            }
-        }
-        if seen[start] {
-            in_circle.push(start);
-        }
-    }
-    in_circle
-}
-
-fn restart(table: &mut Table<'_>) -> Restart {
-    let mut restart = Restart {
-        policy: RestartPolicy::Always,
-        backoff_min_ms: 1_000,
-        backoff_max_ms: 60_000,
-    };
-    let Some(mut section) = table.table("restart") else {
-        return restart;
-    };
-    let policy = section.parse("policy", |text| match text {
-        "always" => Ok(RestartPolicy::Always),
-        "on-failure" => Ok(RestartPolicy::OnFailure),
-        "no" => Ok(RestartPolicy::No),
-        _ => Err(format!(
-            "expected \"always\", \"on-failure\" or \"no\", found {text:?}"
-        )),
-    });
-    let backoff = section.parse("backoff", |text| {
-        let (first, longest) = text
-            .split_once("..")
-            .ok_or_else(|| format!("expected a range like \"1s..60s\", found {text:?}"))?;
-        let range = (duration_ms(first)?, duration_ms(longest)?);
-        if range.0 == 0 || range.0 > range.1 {
-            return Err(format!(
-                "expected a first pause above zero and at most the longest, found {text:?}"
-            ));
-        }
-        Ok(range)
-    });
-    section.finish();
-    if let Some(policy) = policy {
-        restart.policy = policy.value;
-    }
-    if let Some(backoff) = backoff {
-        (restart.backoff_min_ms, restart.backoff_max_ms) = backoff.value;
-    }
-    restart
-}
-
-fn stop(table: &mut Table<'_>) -> (Option<i32>, u64) {
-    const DEFAULT_TIMEOUT_MS: u64 = 10_000;
-    let Some(mut section) = table.table("stop") else {
-        return (None, DEFAULT_TIMEOUT_MS);
-    };
-    let signal = section.parse("signal", signals::number);
-    let timeout = section.parse("timeout", duration_ms);
-    section.finish();
-    (
-        signal.map(|signal| signal.value),
-        timeout.map_or(DEFAULT_TIMEOUT_MS, |timeout| timeout.value),
-    )
-}
-
-fn log(table: &mut Table<'_>) -> Log {
-    let mut log = Log {
-        keep_bytes: DEFAULT_LOG_BYTES,
-    };
-    if let Some(mut section) = table.table("log") {
-        if let Some(keep) = section.parse("keep", size_bytes) {
-            log.keep_bytes = keep.value;
-        }
-        section.finish();
-    }
-    log
 }

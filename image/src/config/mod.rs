@@ -6,10 +6,12 @@
 mod container;
 mod health;
 mod image;
+mod life;
 mod mistakes;
 mod mounts;
 mod nearest;
 mod network;
+mod order;
 mod table;
 mod units;
 mod update;
