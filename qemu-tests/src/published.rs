@@ -28,7 +28,6 @@ pub struct Published {
 #[derive(Clone, Debug)]
 pub struct Version {
     number: String,
-    product: &'static str,
     toml: String,
     update: Option<String>,
     container: String,
@@ -43,7 +42,6 @@ impl Version {
     pub fn good(number: &str) -> Self {
         Self {
             number: number.to_owned(),
-            product: PRODUCT,
             update: None,
             toml: "[network.lan]\ndhcp4 = true".to_owned(),
             container: String::new(),
@@ -57,12 +55,6 @@ impl Version {
     /// With another network section.
     pub fn network(mut self, toml: &str) -> Self {
         toml.clone_into(&mut self.toml);
-        self
-    }
-
-    /// Of another product.
-    pub fn product(mut self, name: &'static str) -> Self {
-        self.product = name;
         self
     }
 
@@ -163,7 +155,7 @@ impl Published {
                 .program_from("busybox", &busybox)?
                 .file("www/index.html", 0o644, page);
         let config = json!({ "Entrypoint": version.entrypoint });
-        let mut recipe = Recipe::with_image(version.product, &kernel.unwrap_or_default(), &toml)
+        let mut recipe = Recipe::with_image(PRODUCT, &kernel.unwrap_or_default(), &toml)
             .version(&version.number)
             .file("root.json", root)
             .image("web", files, config);
@@ -194,12 +186,12 @@ impl Published {
             .map_err(|error| Error::broken(format!("berth publish --json: {error}")))
     }
 
-    /// What is published of a product, as a bundle.
-    pub fn bundle(&self, product: &str) -> Result<PathBuf, Error> {
-        let path = self.scratch.path().join(format!("{product}.bundle"));
+    /// What is published, as a bundle.
+    pub fn bundle(&self) -> Result<PathBuf, Error> {
+        let path = self.scratch.path().join("bundle");
         let mut bundle = Command::new(berth()?);
         bundle.arg("bundle").arg(self.directory());
-        process::run(bundle.args(["--product", product, "-o"]).arg(&path))?;
+        process::run(bundle.arg("-o").arg(&path))?;
         Ok(path)
     }
 
