@@ -65,13 +65,8 @@ fn version(package: &str) -> Result<String, Error> {
 /// Fetches the kernel that a package holds.
 pub(crate) fn fetch_kernel(package: &str, image: &Path) -> Result<(), Error> {
     let scratch = TempDir::new().map_err(Error::file("creating", "a scratch directory"))?;
-    let mut download = Command::new("apt-get");
-    process::run(
-        download
-            .args(["download", package])
-            .current_dir(scratch.path()),
-    )?;
-    let archive = only_entry(scratch.path())?;
+    let archive = scratch.path().join("package.deb");
+    fetch_package(package, &archive)?;
     let tree = scratch.path().join("tree");
     process::run(Command::new("dpkg-deb").arg("-x").arg(archive).arg(&tree))?;
     let boot = tree.join("boot");
@@ -82,6 +77,18 @@ pub(crate) fn fetch_kernel(package: &str, image: &Path) -> Result<(), Error> {
     keep(&found, image)
 }
 
+/// Fetches a package; `NAME=VERSION` is another version than the newest.
+pub(crate) fn fetch_package(package: &str, to: &Path) -> Result<(), Error> {
+    let scratch = TempDir::new().map_err(Error::file("creating", "a scratch directory"))?;
+    let mut download = Command::new("apt-get");
+    process::run(
+        download
+            .args(["download", package])
+            .current_dir(scratch.path()),
+    )?;
+    keep(&only_entry(scratch.path())?, to)
+}
+
 /// Where something is made before it gets its name.
 fn partial(path: &Path) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
@@ -90,7 +97,7 @@ fn partial(path: &Path) -> PathBuf {
 }
 
 /// Copies a file to where it is kept, whole or not at all.
-fn keep(from: &Path, to: &Path) -> Result<(), Error> {
+pub(crate) fn keep(from: &Path, to: &Path) -> Result<(), Error> {
     let partial = partial(to);
     std::fs::copy(from, &partial).map_err(Error::file("copying", from))?;
     std::fs::rename(&partial, to).map_err(Error::file("keeping", to))

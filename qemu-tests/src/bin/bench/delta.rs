@@ -1,5 +1,6 @@
 //! Patches beside those of other tools, on the same uncompressed files: Debian's cloud kernel over
-//! a point release, our own kernels over two, and any further pairs that `BERTH_BENCH_PAIRS` names
+//! a point release, our own kernels over two, the machine's program over some commits, a root with
+//! both and another version of its container, and any further pairs that `BERTH_BENCH_PAIRS` names
 //! (`OLD:NEW`, separated by commas).
 
 use std::collections::HashSet;
@@ -8,11 +9,12 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use berth_qemu_tests::Error;
-use berth_qemu_tests::image::berth;
+use berth_qemu_tests::image::{Image, berth};
 use berth_qemu_tests::process::{self, Measured};
 use sha2::{Digest, Sha256};
 
 use crate::debian;
+use crate::pairs;
 use crate::report::{Target, Verdict};
 use crate::stage::Stage;
 
@@ -34,6 +36,8 @@ const ENCODER_MIB: Target = Target::AtMost(1024.0);
 const DECODER_MB: Target = Target::AtLeast(50.0);
 /// Pairs of our own point releases.
 const OWN_PAIRS: usize = 2;
+/// A point release of kernel and userland: what a machine fetches.
+const UPDATE_BYTES: Target = Target::AtMost(400_000.0);
 /// A block index's block, and its hash.
 const BLOCK: usize = 4096;
 const HASH_BYTES: u64 = 32;
@@ -60,9 +64,98 @@ pub(crate) fn part(stage: &mut Stage) -> Result<(), Error> {
     for pair in named_pairs() {
         compare(stage, &pair, &scratch, &python)?;
     }
-    for pair in own_pairs(&scratch)? {
+    let kernels = own_kernels()?;
+    for pair in own_pairs(&kernels, &scratch)? {
         compare(stage, &pair, &scratch, &python)?;
     }
+    machines(stage, &kernels, &scratch, &python)
+}
+
+/// The machine's program, its root with a container's update, and all that one update is.
+fn machines(
+    stage: &mut Stage,
+    kernels: &[String],
+    scratch: &Path,
+    python: &Path,
+) -> Result<(), Error> {
+    let older = pairs::older_program(scratch)?;
+    let program = pairs::program()?;
+    let [(older_version, older_files), (newer_version, newer_files)] = pairs::containers(scratch)?;
+    let [.., old_kernel, new_kernel] = kernels else {
+        return Err(Error::broken("berth kernel --list names fewer than two"));
+    };
+    let build = |kernel, program, container| {
+        let build = pairs::Build {
+            kernel,
+            program,
+            container,
+        };
+        build.build()
+    };
+    let old = build(old_kernel, &older.program, &older_files)?;
+    let system = build(new_kernel, &program, &older_files)?;
+    let new = build(new_kernel, &program, &newer_files)?;
+    let pair = |name: String, old: PathBuf, new: PathBuf| Pair {
+        name,
+        old,
+        new,
+        bytes: None,
+        ratio: OTHER_RATIO,
+    };
+    let init = pair(
+        format!("/init {} -> of this tree", older.name),
+        older.program.clone(),
+        program.clone(),
+    );
+    compare(stage, &init, scratch, python)?;
+    let root = pair(
+        format!("root with both and openssl {older_version} -> {newer_version}"),
+        old.root(),
+        new.root(),
+    );
+    compare(stage, &root, scratch, python)?;
+    let kernel = format!("kernel {old_kernel} -> {new_kernel}, /init, root");
+    stage.report.heading(
+        "all that a machine fetches of a point release",
+        &["boot", "root", "together"],
+    );
+    whole(stage, &kernel, &old, &system, Some(UPDATE_BYTES), scratch)?;
+    whole(
+        stage,
+        "the same and the container",
+        &old,
+        &new,
+        None,
+        scratch,
+    )
+}
+
+/// Both patches of an update.
+fn whole(
+    stage: &mut Stage,
+    name: &str,
+    old: &Image,
+    new: &Image,
+    target: Option<Target>,
+    scratch: &Path,
+) -> Result<(), Error> {
+    let patch = |old: &Path, new: &Path| -> Result<u64, Error> {
+        let out = scratch.join("patch");
+        let mut create = Command::new(berth()?);
+        create.args(["delta", "create"]).args([old, new]);
+        process::run(create.arg("-o").arg(&out))?;
+        length(&out)
+    };
+    let boot = patch(&old.file("uki.efi"), &new.file("uki.efi"))?;
+    let root = patch(&old.root(), &new.root())?;
+    let verdict = target.map(|target| Verdict {
+        value: (boot + root) as f64,
+        what: "bytes",
+        target,
+    });
+    let cells = [boot, root, boot + root].map(|bytes| bytes.to_string());
+    let cells = cells.each_ref().map(String::as_str);
+    stage.report.row(name, &cells, verdict);
     Ok(())
 }
 
@@ -315,8 +408,8 @@ fn debian_pair(scratch: &Path) -> Result<Pair, Error> {
     })
 }
 
-/// Our own kernels, the newest versions that `berth` knows; those not in the cache are built.
-fn own_pairs(scratch: &Path) -> Result<Vec<Pair>, Error> {
+/// The newest versions that `berth` knows, the oldest first.
+fn own_kernels() -> Result<Vec<String>, Error> {
     let mut list = Command::new(berth()?);
     let list = process::run(list.args(["kernel", "--list"]))?;
     let mut versions: Vec<&str> = list
@@ -331,8 +424,13 @@ fn own_pairs(scratch: &Path) -> Result<Vec<Pair>, Error> {
     };
     versions.sort_by_key(|version| point(version));
     let newest = versions.split_off(versions.len().saturating_sub(OWN_PAIRS + 1));
+    Ok(newest.into_iter().map(str::to_owned).collect())
+}
+
+/// Our own kernels; those not in the cache are built.
+fn own_pairs(versions: &[String], scratch: &Path) -> Result<Vec<Pair>, Error> {
     let mut kernels = Vec::new();
-    for version in newest {
+    for version in versions {
         let image = scratch.join(format!("own-{version}"));
         let mut build = Command::new(berth()?);
         build

@@ -15,6 +15,7 @@ mod delta;
 mod guest_lines;
 mod kernel_start;
 mod memory;
+mod pairs;
 mod report;
 mod stage;
 mod start;
