@@ -232,6 +232,7 @@ impl World {
                 progress: &mut |_, _| (),
                 counted: Counted::default(),
                 unflushed: 0,
+                held: None,
             };
             let run = transfer.run(&mut patches);
             run.map_err(|why| why.to_string())?;
@@ -275,6 +276,7 @@ fn document(old: &life::Release, new: &life::Release, files: &mut Files) -> Rele
                 .map(|chunk| Hash(sha256(chunk)))
                 .collect(),
             packed: Some(packed),
+            blocks: Vec::new(),
         };
         files.0.insert(part.path(), bytes.to_vec());
         part

@@ -16,6 +16,7 @@ mod looking;
 mod metadata;
 mod plugs;
 pub mod report;
+mod reuse;
 mod role;
 mod server;
 mod staging;

@@ -73,6 +73,7 @@ impl Stage<'_> {
         ];
         for ((part, published, mut source), patch) in parts.into_iter().zip(patches) {
             let mut nothing = Nothing;
+            let held = source.again()?;
             let mut patches: Vec<(berth_release::Patch, &mut dyn Source)> = Vec::new();
             if let Some(patch) = patch {
                 patches.push((patch, &mut source));
@@ -100,6 +101,7 @@ impl Stage<'_> {
                 progress: &mut progress,
                 counted: Counted::default(),
                 unflushed: 0,
+                held: Some(held),
             };
             transfer.run(&mut patches).map_err(|why| why.to_string())?;
             total = total.and(transfer.counted);

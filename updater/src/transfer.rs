@@ -47,6 +47,8 @@ pub(crate) struct Counted {
     pub(crate) patched: u64,
     /// Bytes of whole chunks.
     pub(crate) whole: u64,
+    /// Bytes of chunks that were put together of blocks that this machine held elsewhere.
+    pub(crate) elsewhere: u64,
     /// Bytes that came over the network.
     pub(crate) fetched: u64,
 }
@@ -67,6 +69,8 @@ pub(crate) struct Transfer<'a, 'b, D: Block> {
     pub(crate) counted: Counted,
     /// Chunks that were written since the last flush.
     pub(crate) unflushed: u32,
+    /// The same part of the version that runs, whose blocks may be in this one.
+    pub(crate) held: Option<Window>,
 }
 
 impl<D: Block> Transfer<'_, '_, D> {
@@ -80,10 +84,15 @@ impl<D: Block> Transfer<'_, '_, D> {
     ) -> Result<(), TransferError> {
         let mut missing = self.missing()?;
         for (patch, source) in patches {
+            if self.published.packed == Some(*patch) {
+                // No other patch is left.
+                missing = self.reuse(missing)?;
+            }
             if !missing.is_empty() {
                 missing = self.apply(patch, *source, missing)?;
             }
         }
+        missing = self.reuse(missing)?;
         for index in missing {
             self.whole_chunk(index)?;
         }
@@ -246,12 +255,7 @@ impl<D: Block> Transfer<'_, '_, D> {
             written.map_err(|why| disk(why.to_string()))?;
             self.counted.patched = self.counted.patched.saturating_add(chunk.bytes as u64);
             (self.progress)(self.counted.sum(), self.published.bytes);
-            self.unflushed += 1;
-            if self.unflushed >= FLUSH_EVERY {
-                self.unflushed = 0;
-                let flushed = self.staging.flush();
-                flushed.map_err(|why| disk(why.to_string()))?;
-            }
+            flush_sometimes(self.staging, &mut self.unflushed).map_err(|why| (done, why))?;
         }
         Ok(chunks.len())
     }
@@ -287,7 +291,11 @@ impl<D: Block> Transfer<'_, '_, D> {
 
     /// Bytes of a file, asked for again when the connection breaks; `None` when there is no such
     /// file.
-    fn fetch(&mut self, path: &str, range: Range<u64>) -> Result<Option<Vec<u8>>, TransferError> {
+    pub(crate) fn fetch(
+        &mut self,
+        path: &str,
+        range: Range<u64>,
+    ) -> Result<Option<Vec<u8>>, TransferError> {
         let length = range.end.saturating_sub(range.start);
         if length > 4 * CHUNK {
             return Err(TransferError::Server(format!(
@@ -320,7 +328,7 @@ impl<D: Block> Transfer<'_, '_, D> {
         }
     }
 
-    fn done(&mut self, of: impl FnOnce(&mut Counted) -> &mut u64, bytes: u64) {
+    pub(crate) fn done(&mut self, of: impl FnOnce(&mut Counted) -> &mut u64, bytes: u64) {
         let counter = of(&mut self.counted);
         *counter = counter.saturating_add(bytes);
         (self.progress)(self.counted.sum(), self.published.bytes);
@@ -333,6 +341,7 @@ impl Counted {
         self.kept
             .saturating_add(self.patched)
             .saturating_add(self.whole)
+            .saturating_add(self.elsewhere)
     }
 
     /// Both parts together.
@@ -342,6 +351,7 @@ impl Counted {
             kept: self.kept.saturating_add(other.kept),
             patched: self.patched.saturating_add(other.patched),
             whole: self.whole.saturating_add(other.whole),
+            elsewhere: self.elsewhere.saturating_add(other.elsewhere),
             fetched: self.fetched.saturating_add(other.fetched),
         }
     }
@@ -353,14 +363,29 @@ impl fmt::Display for Counted {
             kept,
             patched,
             whole,
+            elsewhere,
             fetched,
         } = self;
         write!(
             out,
             "{fetched} bytes fetched, {patched} bytes made from patches, {whole} from the whole \
-             image, {kept} were there"
+             image, {elsewhere} from this machine's own blocks, {kept} were there"
         )
     }
+}
+
+/// A chunk was written: bounds what a power cut undoes.
+pub(crate) fn flush_sometimes<D: Block>(
+    staging: &mut Staging<'_, D>,
+    unflushed: &mut u32,
+) -> Result<(), TransferError> {
+    *unflushed += 1;
+    if *unflushed < FLUSH_EVERY {
+        return Ok(());
+    }
+    *unflushed = 0;
+    let flushed = staging.flush();
+    flushed.map_err(|why| TransferError::Disk(why.to_string()))
 }
 
 /// The bytes of the patch file that a chunk needs.
@@ -411,6 +436,7 @@ impl Source for Nothing {
 }
 
 /// Bytes of a file or a device.
+#[derive(Debug)]
 pub(crate) struct Window {
     /// What is read.
     pub(crate) file: std::fs::File,
@@ -418,6 +444,18 @@ pub(crate) struct Window {
     pub(crate) start: u64,
     /// How many there are.
     pub(crate) bytes: u64,
+}
+
+impl Window {
+    /// The same bytes, to be read by someone else besides.
+    pub(crate) fn again(&self) -> Result<Self, String> {
+        let file = self.file.try_clone();
+        Ok(Self {
+            file: file.map_err(|why| format!("cannot read the version that runs: {why}"))?,
+            start: self.start,
+            bytes: self.bytes,
+        })
+    }
 }
 
 impl Source for Window {

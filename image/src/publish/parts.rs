@@ -18,6 +18,8 @@ pub(super) struct PartFile {
     bytes: Vec<u8>,
     pub(super) sha256: Hash,
     chunks: Vec<Hash>,
+    /// Its block indexes.
+    indexes: Vec<Vec<u8>>,
 }
 
 impl PartFile {
@@ -25,6 +27,7 @@ impl PartFile {
         Self {
             sha256: hash_of(&bytes),
             chunks: bytes.chunks(CHUNK as usize).map(hash_of).collect(),
+            indexes: berth_release::blocks::index(&bytes),
             bytes,
         }
     }
@@ -34,9 +37,16 @@ impl PartFile {
         &self.bytes
     }
 
-    /// Puts it into a published directory.
+    /// Puts it and its block indexes into a published directory.
     pub(super) fn write(&self, directory: &Path) -> Result<(), PublishError> {
-        write_new(&directory.join(self.published(None).path()), &self.bytes)
+        let part = self.published(None);
+        write_new(&directory.join(part.path()), &self.bytes)?;
+        for (span, index) in self.indexes.iter().enumerate() {
+            if let Some((path, ..)) = part.block_index(span) {
+                write_new(&directory.join(path), index)?;
+            }
+        }
+        Ok(())
     }
 
     /// As the document describes it.
@@ -46,6 +56,7 @@ impl PartFile {
             sha256: self.sha256,
             chunks: self.chunks.clone(),
             packed,
+            blocks: self.indexes.iter().map(|index| hash_of(index)).collect(),
         }
     }
 }

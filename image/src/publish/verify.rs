@@ -71,7 +71,10 @@ fn release(directory: &Path, target: &Target) -> Result<Release, PublishError> {
 }
 
 fn whole(directory: &Path, part: &Part) -> Result<(), PublishError> {
-    same(directory.join(part.path()), part.bytes, &part.sha256)
+    same(directory.join(part.path()), part.bytes, &part.sha256)?;
+    (0..part.blocks.len())
+        .filter_map(|span| part.block_index(span))
+        .try_for_each(|(path, hash, bytes)| same(directory.join(path), bytes, &hash))
 }
 
 fn patch(directory: &Path, patch: &Patch) -> Result<(), PublishError> {

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::hash::{self, Hash};
 use crate::rollout::Rollout;
-use crate::{CHUNK, SCHEMA, limits};
+use crate::{CHUNK, SCHEMA, blocks, limits};
 
 /// Blocks of a verified root.
 const BLOCK: u64 = 4096;
@@ -57,6 +57,9 @@ pub struct Part {
     /// The whole part, packed: a patch from nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub packed: Option<Patch>,
+    /// The hashes of its block indexes ([`crate::blocks`]), one for each GiB; none when it has none.
+    #[serde(default, with = "hash::list", skip_serializing_if = "Vec::is_empty")]
+    pub blocks: Vec<Hash>,
 }
 
 /// The root: its file system's bytes. The hash tree behind them is made on the machine.
@@ -179,6 +182,10 @@ impl Release {
             if u64::try_from(part.chunks.len()) != Ok(chunks) {
                 return Some("a part has more or fewer chunks than its size says");
             }
+            let spans = part.bytes.div_ceil(blocks::SPAN);
+            if !part.blocks.is_empty() && u64::try_from(part.blocks.len()) != Ok(spans) {
+                return Some("a part has more or fewer block indexes than its size says");
+            }
         }
         if !self.root.part.bytes.is_multiple_of(BLOCK) {
             return Some("the root is not made of whole blocks");
@@ -195,6 +202,16 @@ impl Part {
     #[must_use]
     pub fn path(&self) -> String {
         format!("images/{}.img", self.sha256)
+    }
+
+    /// Where the block index of GiB `span` is, below the URL, with its hash and how long it is.
+    #[must_use]
+    pub fn block_index(&self, span: usize) -> Option<(String, Hash, u64)> {
+        let hash = *self.blocks.get(span)?;
+        let start = u64::try_from(span).ok()?.checked_mul(blocks::SPAN)?;
+        let bytes = self.bytes.checked_sub(start)?.min(blocks::SPAN);
+        let length = bytes.div_ceil(blocks::BLOCK as u64) * blocks::SHORT as u64;
+        Some((format!("images/{hash}.blocks"), hash, length))
     }
 
     /// The bytes of chunk `index`, as a range of the part.
@@ -224,6 +241,7 @@ mod tests {
             sha256: Hash([7; 32]),
             chunks: vec![Hash([9; 32]); bytes.div_ceil(CHUNK) as usize],
             packed: None,
+            blocks: Vec::new(),
         };
         Release {
             schema: SCHEMA,
@@ -259,7 +277,8 @@ mod tests {
 
     #[test]
     fn a_document_that_contradicts_itself_is_refused() {
-        let wrong: [fn(&mut Release); 6] = [
+        let wrong: [fn(&mut Release); 7] = [
+            |release| release.boot.blocks = vec![Hash([1; 32]); 2],
             |release| release.boot.chunks.truncate(1),
             |release| release.boot.bytes = 0,
             |release| release.root.part.bytes = 8191,

@@ -9,12 +9,14 @@
 //! URL/metadata/                         TUF metadata; timestamp.json is what machines poll
 //! URL/targets/PRODUCT/PROFILE/ARCHITECTURE/HASH.release.json    this document
 //! URL/images/SHA256.img                 a part, whole: chunk N is bytes [N MiB, (N+1) MiB)
+//! URL/images/SHA256.blocks              6 bytes for each block of 4 KiB of 1 GiB of a part
 //! URL/deltas/SHA256.delta               a patch from one part to another (berth-delta)
 //! ```
 //!
 //! A field that is not known is ignored: older machines must be able to read what newer tools
 //! publish. What they must understand raises `schema`.
 
+pub mod blocks;
 pub mod bundle;
 mod document;
 mod hash;

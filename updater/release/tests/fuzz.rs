@@ -46,6 +46,7 @@ fn document() -> Vec<u8> {
         sha256: Hash([7; 32]),
         chunks: vec![Hash([9; 32]); bytes.div_ceil(CHUNK) as usize],
         packed: Some(patch),
+        blocks: vec![Hash([10; 32]); bytes.div_ceil(1 << 30) as usize],
     };
     let release = Release {
         schema: SCHEMA,

@@ -64,6 +64,8 @@ pub(super) fn content(number: u64) -> Content {
 pub(super) struct Publisher {
     keys: [SigningKey; 3],
     pub(super) files: BTreeMap<String, Vec<u8>>,
+    /// Whether parts are published with block indexes.
+    pub(super) indexes: bool,
 }
 
 impl Publisher {
@@ -84,6 +86,7 @@ impl Publisher {
         Self {
             keys: [targets, snapshot, timestamp],
             files: BTreeMap::from([("metadata/1.root.json".to_owned(), root)]),
+            indexes: false,
         }
     }
 
@@ -202,7 +205,7 @@ impl Publisher {
     }
 
     fn part(&mut self, bytes: &[u8]) -> Part {
-        let part = Part {
+        let mut part = Part {
             bytes: bytes.len() as u64,
             sha256: Hash(sha256(bytes)),
             chunks: bytes
@@ -210,7 +213,17 @@ impl Publisher {
                 .map(|chunk| Hash(sha256(chunk)))
                 .collect(),
             packed: Some(self.patch(&[], bytes)),
+            blocks: Vec::new(),
         };
+        let indexes = match self.indexes {
+            true => berth_release::blocks::index(bytes),
+            false => Vec::new(),
+        };
+        part.blocks = indexes.iter().map(|index| Hash(sha256(index))).collect();
+        for (span, index) in indexes.into_iter().enumerate() {
+            let (path, ..) = part.block_index(span).expect("an index");
+            self.put(&path, index);
+        }
         self.put(&part.path(), bytes.to_vec());
         part
     }
