@@ -14,7 +14,7 @@ const EXIT_CODES: &str = "Exit codes:
   4  an input is missing, damaged or not what berth.lock or a patch pins
   5  the output cannot be written
   6  something is missing on this computer; the message names it
-  7  the machine did not do what --check waited for
+  7  the machine did not do what --check waited for, or what berth test found promised
   8  the two versions differ (berth diff --exit-code)";
 
 /// Turns a TOML file and container images into a bootable machine.
@@ -34,6 +34,9 @@ pub(crate) enum Command {
     Build(Build),
     /// Boot a machine in QEMU, its ports on localhost
     Run(Run),
+    /// Cut the power of a machine again and again, publish bad versions for it, and see that it
+    /// comes back
+    Test(Test),
     /// Show where the bytes of a build went, and what is privileged
     Inspect(Inspect),
     /// Show what is different in a new version, what it may do more, and what the update costs
@@ -174,6 +177,39 @@ pub(crate) struct Run {
     /// How long --check waits, seconds
     #[arg(long, value_name = "SECONDS", default_value_t = 300)]
     pub(crate) timeout: u64,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Test {
+    /// The configuration, or a directory with a berth.toml [default: berth.toml, else the demo]
+    pub(crate) config: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) inputs: Inputs,
+    /// How many power cuts a start must follow; 0 for none
+    #[arg(long, value_name = "N", default_value_t = berth::faults::DEFAULT_CUTS,
+          value_parser = clap::value_parser!(u64).range(0..=1_000_000))]
+    pub(crate) power_cut: u64,
+    /// Publish versions that must not stay: one whose kernel panics, one whose containers stay
+    /// unhealthy, one that loses the update server
+    #[arg(long)]
+    pub(crate) bad_update: bool,
+    /// Memory of the machine, MiB
+    #[arg(long, value_name = "MIB", default_value_t = berth::run::DEFAULT_MEMORY_MIB,
+          value_parser = clap::value_parser!(u32).range(16..=1_048_576))]
+    pub(crate) memory: u32,
+    /// Size of the machine's disk, GiB
+    #[arg(long, value_name = "GIB", default_value_t = berth::run::DEFAULT_DISK_BYTES >> 30,
+          value_parser = clap::value_parser!(u64).range(1..=65_536))]
+    pub(crate) disk: u64,
+    /// Chooses the moments of the cuts and what each loses
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub(crate) seed: u64,
+    /// Write what the console says to FILE
+    #[arg(long, value_name = "FILE")]
+    pub(crate) log: Option<PathBuf>,
+    /// Answer in JSON
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 #[derive(Debug, Args)]

@@ -12,7 +12,7 @@ use berth::config::{self, Config};
 use berth::diff::{self, Side};
 use berth::manifest::{FILE_NAME, Manifest};
 use berth::run::{Boot, Options};
-use berth::{delta, inspect, publish, treemap};
+use berth::{delta, faults, inspect, publish, treemap};
 use berth_disk::pending;
 use berth_kernel_config as kernel_config;
 
@@ -127,6 +127,35 @@ pub(crate) fn run(arguments: &cli::Run) -> Result<(), Failure> {
     };
     berth::run::run(&options)?;
     Ok(())
+}
+
+/// `berth test`.
+pub(crate) fn test(arguments: &cli::Test) -> Result<(), Failure> {
+    let sources = sources(arguments.config.as_deref(), &arguments.inputs)?;
+    let outcome = faults::test(
+        &sources,
+        &faults::Options {
+            power_cuts: arguments.power_cut,
+            bad_updates: arguments.bad_update,
+            memory_mib: arguments.memory,
+            disk_bytes: arguments.disk << 30,
+            seed: arguments.seed,
+            log: arguments.log.clone(),
+        },
+    )?;
+    if arguments.json {
+        print(&format!("{}\n", outcome.json()))?;
+    } else {
+        print(&outcome.to_string())?;
+    }
+    match outcome.is_good() {
+        true => Ok(()),
+        false => Err(Failure::new(
+            Kind::Check,
+            "the machine did not do what is promised: see above; --log FILE keeps what its \
+             console says",
+        )),
+    }
 }
 
 /// `berth inspect`.
@@ -431,6 +460,7 @@ fn sources(config: Option<&Path>, inputs: &cli::Inputs) -> Result<Sources, Failu
         kernel: inputs.kernel.clone(),
         kernel_source: inputs.kernel_source.clone(),
         stub: inputs.stub.clone(),
+        init: None,
     })
 }
 

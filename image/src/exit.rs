@@ -9,6 +9,7 @@ use berth::build::{self, BuildError};
 use berth::config::{ConfigError, Mistakes};
 use berth::delta;
 use berth::diff::DiffError;
+use berth::faults;
 use berth::inspect::InspectError;
 use berth::keys::KeysError;
 use berth::lock::LockError;
@@ -166,6 +167,18 @@ impl From<KeysError> for Failure {
             _ => Kind::Input,
         };
         Self::new(kind, error)
+    }
+}
+
+impl From<faults::Error> for Failure {
+    fn from(error: faults::Error) -> Self {
+        match error {
+            faults::Error::Build(error) => error.into(),
+            faults::Error::Keys(error) => error.into(),
+            faults::Error::Publish(error) => error.into(),
+            faults::Error::Run(error) => error.into(),
+            faults::Error::Stopped => Self::new(Kind::System, error),
+        }
     }
 }
 

@@ -19,6 +19,7 @@ fn main() -> ExitCode {
         Command::Check(arguments) => commands::check(&arguments),
         Command::Build(arguments) => commands::build(&arguments),
         Command::Run(arguments) => commands::run(&arguments),
+        Command::Test(arguments) => commands::test(&arguments),
         Command::Inspect(arguments) => commands::inspect(&arguments),
         Command::Diff(arguments) => commands::diff(&arguments),
         Command::Verify(arguments) => commands::verify(&arguments),

@@ -74,6 +74,8 @@ pub struct Sources {
     pub kernel_source: Option<PathBuf>,
     /// A stub instead of ours.
     pub stub: Option<PathBuf>,
+    /// Another first process than ours: what `berth test` breaks a version with.
+    pub init: Option<Vec<u8>>,
 }
 
 /// A finished build.
@@ -164,7 +166,10 @@ impl Builder<'_> {
         let machine = self.machine(built, &containers);
 
         self.progress.step("root");
-        let init = Asset::Init.bytes()?;
+        let init = match &self.sources.init {
+            Some(init) => init.as_slice().into(),
+            None => Asset::Init.bytes()?,
+        };
         let template = Asset::StateTemplate.bytes()?;
         let parts = userland::Parts {
             init: &init,

@@ -41,7 +41,7 @@ impl Accelerator {
 }
 
 /// Starts a boot sector with KVM and sees whether it runs.
-pub(super) fn probe() -> Result<Accelerator, Error> {
+pub(crate) fn probe() -> Result<Accelerator, Error> {
     if !Path::new("/dev/kvm").exists() {
         return Ok(Accelerator::Tcg);
     }

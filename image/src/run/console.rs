@@ -14,14 +14,14 @@ const MAX_LINE_BYTES: usize = 64 * 1024;
 
 /// Where the console goes.
 #[derive(Debug)]
-pub(super) struct Console {
-    pub(super) log: Option<File>,
-    pub(super) show: bool,
+pub(crate) struct Console {
+    pub(crate) log: Option<File>,
+    pub(crate) show: bool,
 }
 
 impl Console {
     /// Reads until QEMU closes its end, in a thread of its own.
-    pub(super) fn read(mut self, mut from: ChildStdout, events: Sender<Event>) {
+    pub(crate) fn read(mut self, mut from: ChildStdout, events: Sender<Event>) {
         thread::spawn(move || {
             let mut plain = Plain::default();
             let mut line = Vec::new();

@@ -9,16 +9,16 @@ use super::{Error, Options};
 
 /// A disk for QEMU.
 #[derive(Clone, Debug)]
-pub(super) struct Disk {
-    pub(super) path: PathBuf,
+pub(crate) struct Disk {
+    pub(crate) path: PathBuf,
     /// QEMU's name of the format.
-    pub(super) format: &'static str,
+    pub(crate) format: &'static str,
 }
 
 /// The first bytes of a qcow2 file.
 const QCOW2_MAGIC: &[u8; 4] = b"QFI\xfb";
 
-pub(super) fn prepare(options: &Options, directory: &Path) -> Result<Disk, Error> {
+pub(crate) fn prepare(options: &Options, directory: &Path) -> Result<Disk, Error> {
     let image = &options.disk;
     let is_qcow2 = starts_with_qcow2(image).map_err(Error::file("read", image))?;
     let path = match &options.keep {

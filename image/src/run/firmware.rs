@@ -30,15 +30,15 @@ const KNOWN: [(&str, &str); 5] = [
 
 /// Firmware for one machine.
 #[derive(Clone, Debug)]
-pub(super) struct Firmware {
+pub(crate) struct Firmware {
     /// Shared and read-only.
-    pub(super) code: PathBuf,
+    pub(crate) code: PathBuf,
     /// The machine's own copy.
-    pub(super) variables: PathBuf,
+    pub(crate) variables: PathBuf,
 }
 
 /// Finds firmware and copies its variables into `directory`.
-pub(super) fn prepare(directory: &Path) -> Result<Firmware, Error> {
+pub(crate) fn prepare(directory: &Path) -> Result<Firmware, Error> {
     let (code, template) = KNOWN
         .into_iter()
         .find(|(code, variables)| Path::new(code).exists() && Path::new(variables).exists())
@@ -47,7 +47,10 @@ pub(super) fn prepare(directory: &Path) -> Result<Firmware, Error> {
             package: "ovmf",
         })?;
     let variables = directory.join("variables.fd");
-    std::fs::copy(template, &variables).map_err(Error::file("copy", template))?;
+    // A machine that was started here before finds what its firmware kept.
+    if !variables.exists() {
+        std::fs::copy(template, &variables).map_err(Error::file("copy", template))?;
+    }
     Ok(Firmware {
         code: code.into(),
         variables,

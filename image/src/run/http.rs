@@ -18,11 +18,11 @@ const MAX_ANSWER_BYTES: u64 = 16 << 20;
 
 /// An answer of a published port.
 #[derive(Clone, Debug)]
-pub(super) struct Answer {
+pub(crate) struct Answer {
     /// The machine's port.
-    pub(super) port: u16,
+    pub(crate) port: u16,
     /// Since QEMU was started.
-    pub(super) after: Duration,
+    pub(crate) after: Duration,
     here: u16,
     status: String,
     bytes: usize,
@@ -31,7 +31,7 @@ pub(super) struct Answer {
 
 impl Answer {
     /// In words.
-    pub(super) fn describe(&self) -> String {
+    pub(crate) fn describe(&self) -> String {
         let title = match &self.title {
             Some(title) => format!(", {title:?}"),
             None => String::new(),
@@ -48,7 +48,7 @@ impl Answer {
 }
 
 /// Asks each port in a thread of its own until it answers.
-pub(super) fn watch(forwards: &[Forward], started: Instant, events: &Sender<Event>) {
+pub(crate) fn watch(forwards: &[Forward], started: Instant, events: &Sender<Event>) {
     for &Forward { here, there } in forwards {
         let events = events.clone();
         thread::spawn(move || {

@@ -25,7 +25,11 @@ pub use accelerator::Accelerator;
 pub use ports::Forward;
 pub use report::Report;
 
-use console::Console;
+pub(crate) use accelerator::probe;
+pub(crate) use console::Console;
+pub(crate) use disk::Disk as QemuDisk;
+pub(crate) use qemu::{Qemu, start};
+pub(crate) use sys::{block_termination, watch_termination};
 
 /// How long a machine may take to power off when asked; emulated ones are slow.
 const POWER_OFF: Duration = Duration::from_secs(60);
@@ -148,7 +152,7 @@ impl Error {
 
 /// What happens while a machine runs.
 #[derive(Debug)]
-enum Event {
+pub(crate) enum Event {
     /// A line of the console, when it arrived.
     Line(String, Instant),
     /// QEMU closed the console.

@@ -9,18 +9,18 @@ use super::disk::Disk;
 use super::ports::Forward;
 use super::{Accelerator, Boot, Error, Options, firmware, monitor, sys};
 
-pub(super) const PROGRAM: &str = "qemu-system-x86_64";
+pub(crate) const PROGRAM: &str = "qemu-system-x86_64";
 
 /// A running QEMU; killed when dropped.
 #[derive(Debug)]
-pub(super) struct Qemu {
+pub(crate) struct Qemu {
     child: Child,
     monitor: PathBuf,
     errors: PathBuf,
 }
 
 /// Starts the machine.
-pub(super) fn start(
+pub(crate) fn start(
     options: &Options,
     accelerator: Accelerator,
     forwards: &[Forward],
@@ -90,7 +90,7 @@ pub(super) fn start(
 
 impl Qemu {
     /// The console's bytes. Once only.
-    pub(super) fn take_console(&mut self) -> Result<ChildStdout, Error> {
+    pub(crate) fn take_console(&mut self) -> Result<ChildStdout, Error> {
         self.child.stdout.take().ok_or_else(|| Error::System {
             doing: "read the console",
             source: io::ErrorKind::BrokenPipe.into(),
@@ -98,23 +98,23 @@ impl Qemu {
     }
 
     /// Asks the machine to power off.
-    pub(super) fn press_power_button(&self) -> io::Result<()> {
+    pub(crate) fn press_power_button(&self) -> io::Result<()> {
         monitor::execute(&self.monitor, "system_powerdown")
     }
 
     /// Ends QEMU at once.
-    pub(super) fn kill(&mut self) {
+    pub(crate) fn kill(&mut self) {
         // Already ended is as good.
         let _ = self.child.kill();
     }
 
     /// Waits for the end of a QEMU that has closed its console or was killed.
-    pub(super) fn wait_after_console(&mut self) -> Result<ExitStatus, Error> {
+    pub(crate) fn wait_after_console(&mut self) -> Result<ExitStatus, Error> {
         self.child.wait().map_err(Error::system("wait for QEMU"))
     }
 
     /// What QEMU said.
-    pub(super) fn errors(&self) -> String {
+    pub(crate) fn errors(&self) -> String {
         let mut bytes = Vec::new();
         if let Ok(file) = File::open(&self.errors) {
             // What can be read is enough for a message.
@@ -136,12 +136,12 @@ impl Drop for Qemu {
 }
 
 /// Commas end an option's value; doubled they are part of it.
-pub(super) fn escape(path: &Path) -> String {
+pub(crate) fn escape(path: &Path) -> String {
     path.display().to_string().replace(',', ",,")
 }
 
 /// QEMU could not be started.
-pub(super) fn not_started(error: io::Error) -> Error {
+pub(crate) fn not_started(error: io::Error) -> Error {
     if error.kind() == io::ErrorKind::NotFound {
         return Error::Missing {
             program: PROGRAM,

@@ -17,12 +17,12 @@ fn termination() -> SigSet {
 }
 
 /// Holds back the signals that ask this process to end, in this and every later thread.
-pub(super) fn block_termination() -> io::Result<()> {
+pub(crate) fn block_termination() -> io::Result<()> {
     Ok(termination().thread_block()?)
 }
 
 /// Sends [`Event::Stop`] for each such signal.
-pub(super) fn watch_termination(events: Sender<Event>) -> io::Result<()> {
+pub(crate) fn watch_termination(events: Sender<Event>) -> io::Result<()> {
     thread::Builder::new()
         .name("signals".to_owned())
         .spawn(move || {
@@ -33,7 +33,7 @@ pub(super) fn watch_termination(events: Sender<Event>) -> io::Result<()> {
 }
 
 /// Starts a process that the terminal's Ctrl-C does not reach and that dies with this one.
-pub(super) fn spawn_tied(command: &mut Command) -> io::Result<Child> {
+pub(crate) fn spawn_tied(command: &mut Command) -> io::Result<Child> {
     command.process_group(0);
     // SAFETY: between fork and exec only two system calls are made, both async-signal-safe, and
     // nothing is allocated.

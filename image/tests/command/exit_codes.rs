@@ -45,6 +45,11 @@ fn a_wrong_command_line_is_2() {
     };
     assert_exit(&fixture.berth(&["biuld"]), 2, &["biuld"]);
     assert_exit(&fixture.berth(&["run", "--memory", "7"]), 2, &["--memory"]);
+    assert_exit(
+        &fixture.berth(&["test", "--power-cut", "no"]),
+        2,
+        &["--power-cut"],
+    );
 }
 
 #[test]
@@ -53,6 +58,7 @@ fn inputs_that_are_missing_or_damaged_are_4() {
         return;
     };
     assert_exit(&fixture.berth(&["check", "no.toml"]), 4, &["no.toml"]);
+    assert_exit(&fixture.berth(&["test", "no.toml"]), 4, &["no.toml"]);
     assert_exit(&fixture.berth(&["inspect", "nowhere"]), 4, &["nowhere"]);
     let output = fixture.berth(&["build", "--kernel", "no-kernel"]);
     assert_exit(&output, 4, &["no-kernel"]);
