@@ -3,6 +3,7 @@
 
 mod blocks;
 mod faults;
+mod memory;
 mod offline;
 mod server;
 mod world;

@@ -431,7 +431,7 @@ impl Updater {
     }
 }
 
-fn records(path: &Path) -> Vec<Record> {
+pub(super) fn records(path: &Path) -> Vec<Record> {
     let bytes = fs::read(path).expect("what was said");
     let (records, rest) = bytes.as_chunks::<LEN>();
     assert!(rest.is_empty(), "half a record");
