@@ -5,5 +5,6 @@ mod blocks;
 mod faults;
 mod memory;
 mod offline;
+mod resume;
 mod server;
 mod world;
