@@ -88,9 +88,10 @@ impl Console {
         let seconds = self.started.elapsed().as_secs();
         let mut error = std::io::stderr().lock();
         let _ = if self.terminal {
-            write!(error, "\r\x1b[Kkernel: {progress} ({seconds} s)").and_then(|()| error.flush())
+            write!(error, "\r\x1b[Kberth: kernel: {progress} ({seconds} s)")
+                .and_then(|()| error.flush())
         } else {
-            writeln!(error, "kernel: {progress} ({seconds} s)")
+            writeln!(error, "berth: kernel: {progress} ({seconds} s)")
         };
         self.shown = Some(Instant::now());
         self.last = Some(progress);
