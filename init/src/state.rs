@@ -11,7 +11,7 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use berth_slots::state_template::Superblock;
-use nix::mount::{MsFlags, mount};
+use nix::mount::{MsFlags, mount, umount};
 
 use crate::failure::{Doing, Failure};
 use crate::own_disk::{OwnDisk, Partition};
@@ -73,17 +73,30 @@ fn open_partition(partition: &Partition) -> Result<(), Failure> {
              delete the partition to have it made again"
         ))
     })?;
-    if !is_mounted(TARGET) {
-        mount(
-            Some(&partition.node),
-            TARGET,
-            Some("ext4"),
-            FLAGS,
-            Some("errors=remount-ro"),
-        )
-        .doing(|| format!("mount {node} on {TARGET}"))?;
+    if is_mounted(TARGET) {
+        return grow(partition, &superblock);
     }
-    grow(partition, &superblock)
+    mount_ext4(&partition.node)?;
+    // A cut may have left the growing in the journal. The kernel has counted the block groups
+    // before it replays that, and then finds nothing right: it has to look again.
+    let replayed = self::superblock(&partition.node)?;
+    let replayed = replayed.filter(|replayed| replayed.blocks != superblock.blocks);
+    if replayed.is_some() {
+        umount(TARGET).doing(|| format!("unmount {TARGET} after its journal was replayed"))?;
+        mount_ext4(&partition.node)?;
+    }
+    grow(partition, &replayed.unwrap_or(superblock))
+}
+
+fn mount_ext4(node: &Path) -> Result<(), Failure> {
+    mount(
+        Some(node),
+        TARGET,
+        Some("ext4"),
+        FLAGS,
+        Some("errors=remount-ro"),
+    )
+    .doing(|| format!("mount {} on {TARGET}", node.display()))
 }
 
 /// Tells the kernel to use the whole partition. A file system that is as large already, and one
