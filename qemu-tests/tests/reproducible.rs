@@ -7,14 +7,7 @@ use std::process::Command;
 
 use berth_qemu_tests::{Error, TestResult, files, image, process};
 
-const OUTPUTS: [&str; 6] = [
-    "disk.raw",
-    "disk.qcow2",
-    "uki.efi",
-    "kernel",
-    "kernel.config",
-    "root.erofs",
-];
+const OUTPUTS: [&str; 5] = ["disk.raw", "disk.qcow2", "uki.efi", "kernel", "root.erofs"];
 /// Somebody who is not root, by number.
 const SOMEBODY: &str = "65534";
 
