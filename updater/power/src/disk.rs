@@ -115,22 +115,8 @@ impl Disk {
     pub fn of(image: &Path, bytes: u64) -> io::Result<Self> {
         let image = Arc::new(File::open(image)?);
         let image_bytes = image.metadata()?.len();
-        Ok(Self(Arc::new(Shared {
-            state: Mutex::new(State {
-                image,
-                image_bytes,
-                sectors: bytes.max(image_bytes) / SECTOR,
-                medium: Blocks::new(),
-                cache: Blocks::new(),
-                unflushed: Vec::new(),
-                counts: Counts::default(),
-                moment: None,
-                powered: false,
-                settled: true,
-                turn: 0,
-            }),
-            changed: Condvar::new(),
-        })))
+        let sectors = bytes.max(image_bytes) / SECTOR;
+        Ok(Self::unpowered(image, image_bytes, sectors, Blocks::new()))
     }
 
     /// Gives it power, and serves one client at the socket, until [`Disk::cut`] or the moment
@@ -206,12 +192,21 @@ impl Disk {
     #[must_use]
     pub fn copy(&self) -> Self {
         let state = self.lock();
+        Self::unpowered(
+            Arc::clone(&state.image),
+            state.image_bytes,
+            state.sectors,
+            state.medium.clone(),
+        )
+    }
+
+    fn unpowered(image: Arc<File>, image_bytes: u64, sectors: u64, medium: Blocks) -> Self {
         Self(Arc::new(Shared {
             state: Mutex::new(State {
-                image: Arc::clone(&state.image),
-                image_bytes: state.image_bytes,
-                sectors: state.sectors,
-                medium: state.medium.clone(),
+                image,
+                image_bytes,
+                sectors,
+                medium,
                 cache: Blocks::new(),
                 unflushed: Vec::new(),
                 counts: Counts::default(),
