@@ -9,8 +9,6 @@
 
 mod bundle;
 mod decide;
-#[cfg(test)]
-mod flips;
 mod here;
 mod looking;
 mod metadata;

@@ -9,8 +9,9 @@ use berth_slots::state::State as SlotState;
 use berth_slots::target::Version;
 use berth_tree::{Kind, Metadata, Node, Spool, Tree};
 
+use super::publisher::{Content, Publisher, content, sha256};
 use super::server::{Fault, Server};
-use super::world::{Content, Publisher, World, content, sha256};
+use super::world::World;
 use crate::looking::Next;
 
 /// A version whose root is a real file system of real programs, with a file of its own in front.

@@ -6,8 +6,9 @@ use std::os::unix::fs::symlink;
 use berth_fetch::Settings;
 use berth_slots::state::State as SlotState;
 
+use super::publisher::{Content, NOW, Publisher, content};
 use super::server::{Fault, Server};
-use super::world::{Content, NOW, Publisher, Updater, World, content};
+use super::world::{Updater, World};
 use crate::looking::Next;
 use crate::report::State;
 use crate::role::settings;

@@ -23,7 +23,7 @@ use berth_slots::sys::{BlockDevice, EfiVarFs, RecordFiles};
 use berth_slots::target::{Target, Version};
 use berth_slots::verity::{BLOCK, Builder, Geometry, HashSink, RootHash};
 
-use super::world::{NOW, sha256};
+use super::publisher::{NOW, sha256};
 use crate::role::Places;
 use crate::server::Server;
 use crate::staging::Stage;

@@ -3,8 +3,10 @@
 
 mod blocks;
 mod faults;
+mod flips;
 mod memory;
 mod offline;
+mod publisher;
 mod resume;
 mod server;
 mod world;

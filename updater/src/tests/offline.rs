@@ -6,8 +6,9 @@ use berth_fetch::Settings;
 use berth_provision::{UpdatePolicy, Window};
 use berth_slots::state::{Running, State as SlotState};
 
+use super::publisher::{NOW, Publisher, content};
 use super::server::Server;
-use super::world::{NOW, Publisher, Updater, World, content};
+use super::world::{Updater, World};
 use crate::looking::Next;
 use crate::report::State;
 

@@ -15,7 +15,7 @@ use berth_slots::session::Session;
 use berth_slots::staging::Part;
 use berth_slots::target::Version;
 
-use super::world::{Content, Publisher, content, sha256};
+use super::publisher::{Content, Publisher, content, sha256};
 use crate::role::Places;
 use crate::server::Server;
 use crate::staging::Stage;

@@ -8,33 +8,19 @@ use std::ops::Range;
 use std::rc::Rc;
 
 use berth_cuts::{Memory, MemoryRecords, MemoryVariables, Random, life};
-use berth_delta::{Prefix, Source, encode};
-use berth_release::{
-    ARCHITECTURE, CHUNK, Delta, Hash, METADATA, Part, Patch, Release, Rollout, Root, SCHEMA,
-    TARGETS, target_path,
-};
+use berth_delta::Source;
+use berth_release::{ARCHITECTURE, Patch, Release};
 use berth_slots::SECTOR;
 use berth_slots::block::Block;
 use berth_slots::session::Session;
 use berth_slots::staging;
-use berth_slots::target::Version;
-use berth_trust::release::Release as Claims;
-use berth_trust::write::{
-    Expiries, Plan, Repository, Role, RolePlan, RootDraft, Signers, SigningKey, TargetFile, sign,
-};
 use berth_trust::{Clock, Time};
-use sha2::{Digest, Sha256};
 
+use super::publisher::{Content, NOW, Publisher, content};
 use crate::metadata::{Identity, newest};
 use crate::server::Server;
 use crate::staging::target;
 use crate::transfer::{Counted, Nothing, Transfer};
-
-const NOW: Time = Time(1_800_000_000);
-
-fn sha256(bytes: &[u8]) -> [u8; 32] {
-    Sha256::digest(bytes).into()
-}
 
 /// A published directory in memory.
 #[derive(Clone, Default)]
@@ -105,49 +91,30 @@ impl Block for Guarded {
 
 /// Two versions of a machine, the second published with all that a machine can use.
 struct World {
-    old: life::Release,
-    new: life::Release,
+    old: Content,
+    new: Content,
     files: Files,
-    first_root: Vec<u8>,
+    trust: Vec<u8>,
     release: Release,
     disk: Memory,
 }
 
-fn versions() -> [life::Release; 2] {
-    let mut random = Random::from_seed(6);
-    let mut bytes = |count: usize| -> Vec<u8> {
-        let words = (0..count / 8).map(|_| random.next_u64().to_le_bytes());
-        words.flatten().collect()
-    };
-    let mib = CHUNK as usize;
-    let (boot, root) = (bytes(mib + 8192), bytes(mib + 64 * 1024));
-    let (mut new_boot, mut new_root) = (boot.clone(), root.clone());
-    for image in [&mut new_boot, &mut new_root] {
-        for at in [1000, mib / 2, mib + 4096] {
-            image[at..at + 800].copy_from_slice(&bytes(800));
-        }
-        image.rotate_left(512);
-    }
-    let version = |name: &str| Version::new(name).expect("a version");
-    let release = |name, boot, root| life::Release::new(version(name), 0, boot, root, sha256);
-    [
-        release("1", boot, root).expect("a root"),
-        release("2", new_boot, new_root).expect("a root"),
-    ]
-}
-
 impl World {
     fn new() -> Self {
-        let [old, new] = versions();
-        let mut files = Files::default();
-        let release = document(&old, &new, &mut files);
-        let first_root = sign_all(&release, &mut files);
+        let [old, new] = [content(1), content(2)];
+        let mut publisher = Publisher::new();
+        publisher.renew_root();
+        publisher.publish("edge", &new, &[&old]);
+        let release = publisher.release("edge");
+        let trust = publisher.trust();
+        // Machines carry the first root and do not ask for it.
+        publisher.files.remove("metadata/1.root.json");
         let disk = life::installed(&old, 100 << 11).expect("a machine");
         Self {
             old,
             new,
-            files,
-            first_root,
+            files: Files(publisher.files),
+            trust,
             release,
             disk,
         }
@@ -173,8 +140,8 @@ impl World {
             profile: "cloud".into(),
             architecture: ARCHITECTURE.into(),
         };
-        let clock = Clock::new(NOW, NOW);
-        let offer = newest(files, &self.first_root, kept.path(), clock, &identity)?;
+        let clock = Clock::new(Time(NOW as i64), Time(NOW as i64));
+        let offer = newest(files, &self.trust, kept.path(), clock, &identity)?;
         assert_eq!(offer.release, self.release, "another version was believed");
 
         let booted = self.old.booted([1; 16]);
@@ -240,133 +207,6 @@ impl World {
         staging.finish().map_err(|why| why.to_string())?;
         Ok(())
     }
-}
-
-/// The version's document, its images and patches.
-fn document(old: &life::Release, new: &life::Release, files: &mut Files) -> Release {
-    let mut patch = |old: &[u8], new: &[u8]| {
-        let bytes = encode::create(old, new).expect("a patch");
-        let prefix = Prefix::parse(&bytes, &berth_delta::Limits::default()).expect("a prefix");
-        let patch = Patch {
-            bytes: bytes.len() as u64,
-            sha256: Hash(sha256(&bytes)),
-            head_sha256: Hash(prefix.head_hash.0),
-        };
-        files.0.insert(patch.path(), bytes);
-        patch
-    };
-    let root_of = |release: &life::Release| {
-        let bytes = release.target.root_bytes as usize;
-        release.root[..bytes].to_vec()
-    };
-    let (old_root, new_root) = (root_of(old), root_of(new));
-    let delta = Delta {
-        version: old.target.version.to_string(),
-        root_hash: Hash(old.target.root_hash.0),
-        boot: patch(&old.boot, &new.boot),
-        root: patch(&old_root, &new_root),
-    };
-    let packed = [patch(&[], &new.boot), patch(&[], &new_root)];
-    let mut part = |bytes: &[u8], packed| {
-        let part = Part {
-            bytes: bytes.len() as u64,
-            sha256: Hash(sha256(bytes)),
-            chunks: bytes
-                .chunks(CHUNK as usize)
-                .map(|chunk| Hash(sha256(chunk)))
-                .collect(),
-            packed: Some(packed),
-            blocks: Vec::new(),
-        };
-        files.0.insert(part.path(), bytes.to_vec());
-        part
-    };
-    Release {
-        schema: SCHEMA,
-        product: "edge".into(),
-        version: new.target.version.to_string(),
-        security_version: 0,
-        attempt: 0,
-        profile: "cloud".into(),
-        architecture: ARCHITECTURE.into(),
-        built: 1,
-        published: 2,
-        kernel: "6.12.117".into(),
-        boot: part(&new.boot, packed[0]),
-        root: Root {
-            part: part(&new_root, packed[1]),
-            root_hash: Hash(new.target.root_hash.0),
-        },
-        deltas: vec![delta],
-        rollout: Rollout::at_once(0),
-    }
-}
-
-/// Signs the document, after a first rotation of the root; gives the root that machines carry.
-fn sign_all(release: &Release, files: &mut Files) -> Vec<u8> {
-    let key = || SigningKey::from_pem(&SigningKey::generate_pem().expect("a key")).expect("a key");
-    let [root, targets, snapshot, timestamp] = [key(), key(), key(), key()];
-    let later = Time(NOW.0 + 86_400);
-    let mut draft = RootDraft::new(later);
-    let roles = [Role::Root, Role::Targets, Role::Snapshot, Role::Timestamp];
-    for (role, key) in roles
-        .into_iter()
-        .zip([&root, &targets, &snapshot, &timestamp])
-    {
-        draft.add_key(role, key.public());
-    }
-    let first = sign(&draft.finish().expect("a root"), &root).expect("a signature");
-    let draft = RootDraft::after(&first, later).expect("a draft");
-    let second = sign(&draft.finish().expect("a root"), &root).expect("a signature");
-    let path = target_path(&release.product, &release.profile, &release.architecture);
-    let text = release.text().expect("text");
-    let claims = Claims {
-        product: release.product.clone(),
-        profile: release.profile.clone(),
-        architecture: release.architecture.clone(),
-        version: release.version.clone(),
-        security_version: release.security_version,
-    };
-    let plan = Plan {
-        targets: Some(RolePlan {
-            targets: vec![TargetFile {
-                path: path.clone(),
-                length: text.len() as u64,
-                sha256: sha256(&text),
-                custom: Some(claims.custom()),
-            }],
-            delegations: Vec::new(),
-        }),
-        delegated: Vec::new(),
-    };
-    let signers = Signers {
-        targets: vec![&targets],
-        snapshot: vec![&snapshot],
-        timestamp: vec![&timestamp],
-    };
-    let expiries = Expiries {
-        targets: later,
-        snapshot: later,
-        timestamp: later,
-    };
-    let roots = [("1.root.json", &first), ("2.root.json", &second)];
-    let repository = Repository::open(&mut |name| {
-        let root = roots.iter().find(|(known, _)| *known == name);
-        Ok(root.map(|(_, bytes)| (*bytes).clone()))
-    });
-    let signed = repository
-        .expect("a repository")
-        .publish(&plan, &signers, expiries, NOW);
-    for file in signed.expect("metadata") {
-        files
-            .0
-            .insert(format!("{METADATA}/{}", file.name), file.bytes);
-    }
-    files.0.insert(format!("{METADATA}/2.root.json"), second);
-    let (folder, name) = path.rsplit_once('/').expect("folders");
-    let name = format!("{TARGETS}/{folder}/{}.{name}", Hash(sha256(&text)));
-    files.0.insert(name, text);
-    first
 }
 
 /// Flips a bit, calls `check`, and flips it back.
