@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use berth_cuts::Random;
+use berth_chance::Random;
 use berth_power::{Book, Cut, Disk, Life, Loss, News, Release, Totals, Typical, table_is_whole};
 use berth_slots::state::Booted;
 

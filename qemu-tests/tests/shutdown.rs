@@ -1,13 +1,16 @@
 //! The way down, and what is left on the disk: after an orderly end, after a restart, after the
 //! plug was pulled; and the watchdog, for a PID 1 that stands still.
 
+use std::collections::HashMap;
 use std::fs::{self, OpenOptions};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::process::Command;
 
+use berth_power as power;
 use berth_qemu_tests::image::{Image, Recipe};
 use berth_qemu_tests::{Disk, Error, Line, Machine, TestResult, files, judges, process, within};
+use berth_slots::state_template::Superblock;
 
 const DISK_BYTES: u64 = 1 << 30;
 /// A partition of somebody else's, in sectors: in the middle of what is free.
@@ -278,6 +281,76 @@ fn judge_order(machine: &Machine, lines: &[Line]) -> TestResult {
         return Err(machine.broken(&format!("steps of the way down: {steps:?}")));
     }
     Ok(())
+}
+
+/// Found by a power cut among a thousand: the journal has the new size, the superblock the old one,
+/// and the kernel that replays the one has counted the block groups of the other.
+#[test]
+fn a_state_whose_growth_is_only_in_its_journal_is_grown_by_the_next_start() -> TestResult {
+    let image = Recipe::new("way-down", CONTAINERS).guest()?.build()?;
+    let scratch = tempfile::tempdir().map_err(Error::file("creating", "a directory"))?;
+    let socket = scratch.path().join("disk");
+    let medium =
+        power::Disk::of(&image.disk(), DISK_BYTES).map_err(Error::file("reading", image.disk()))?;
+    medium
+        .power_on(&socket)
+        .map_err(Error::file("serving", &socket))?;
+    medium.dark_before(grows_a_superblock());
+    let node = format!(
+        "driver=nbd,node-name=medium,server.type=unix,server.path={}",
+        socket.display()
+    );
+    let machine = Machine::named("growth-cut")
+        .direct(image.kernel(), image.command_line()?)
+        .headless()
+        .with(["-blockdev", &node, "-device", "virtio-blk-pci,drive=medium"])
+        .start()?;
+    if !medium.wait(within(20)) {
+        return Err(machine.broken("the state file system was never grown"));
+    }
+    machine.kill()?;
+    medium.lose();
+    let disk = scratch.path().join("disk.raw");
+    medium.save(&disk).map_err(Error::file("writing", &disk))?;
+    let state = scratch.path().join("state");
+    let blocks = || -> Result<u64, Error> {
+        let bytes = fs::read(&state).map_err(Error::file("reading", &state))?;
+        let superblock = Superblock::read(&bytes);
+        let found = superblock.ok_or_else(|| Error::broken("the state is no ext4"))?;
+        Ok(found.blocks)
+    };
+    judges::copy_partition(&disk, STATE, &state)?;
+    let before = blocks()?;
+    judges::replay_ext4_journal(&state)?;
+    let in_journal = blocks()?;
+    if in_journal <= before {
+        return Err(Error::broken(format!(
+            "not the cut that was meant: {before} blocks, {in_journal} by the journal"
+        )));
+    }
+
+    let machine = start(&image, "growth-after-cut", Disk::of(&disk))?;
+    machine.console().ready(within(20))?;
+    up_to_date(&machine)?;
+    churned(&machine)?;
+    machine.shut_down(within(20))?;
+    judges::flatten(machine.overlay(0), &disk)?;
+    judges::copy_partition(&disk, STATE, &state)?;
+    if blocks()? < in_journal {
+        return Err(Error::broken(format!("it has {} blocks", blocks()?)));
+    }
+    judges::ext4(&state)
+}
+
+/// Whether a write replaces an ext4 superblock that was written before by one with more blocks.
+fn grows_a_superblock() -> impl FnMut(u64, &[u8]) -> bool {
+    let mut known = HashMap::new();
+    move |offset, bytes| {
+        let Some(found) = Superblock::read(bytes) else {
+            return false;
+        };
+        *known.entry(offset).or_insert(found.blocks) < found.blocks
+    }
 }
 
 #[test]

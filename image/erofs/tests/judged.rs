@@ -10,9 +10,10 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use berth_chance::Random;
 use berth_erofs::{Image, Options, Summary, write};
 use berth_tree::{Content, DeviceNumber, Kind, Metadata, Node, Spool, Tree};
-use forest::{Random, random_tree};
+use forest::random_tree;
 use sha2::{Digest, Sha256};
 
 const INSTALL: &str = "install it with: apt-get install erofs-utils";
@@ -218,7 +219,7 @@ fn random_trees_extract_to_themselves() {
         let seed: u64 = seed.unwrap_or(0x5eed_0000 + round);
         println!("SEED={seed}");
         let mut spool = spool();
-        let tree = random_tree(&mut Random::new(seed), &mut spool);
+        let tree = random_tree(&mut Random::from_seed(seed), &mut spool);
         let image = image(&tree, &spool);
         assert_extracts_to(&tree, &spool, &image);
     }
@@ -251,7 +252,7 @@ fn a_directory_of_a_hundred_thousand_names_extracts_to_itself() {
 
 #[test]
 fn equal_contents_share_blocks() {
-    let mut random = Random::new(1);
+    let mut random = Random::from_seed(1);
     let data = random.bytes(245 * 4096);
     let build = |copies: usize| {
         let mut spool = spool();
@@ -299,7 +300,7 @@ fn files_beyond_four_gib_have_all_their_blocks() {
 fn the_same_tree_gives_the_same_bytes_and_another_tree_another_uuid() {
     let build = |seed| {
         let mut spool = spool();
-        let tree = random_tree(&mut Random::new(seed), &mut spool);
+        let tree = random_tree(&mut Random::from_seed(seed), &mut spool);
         let image = image(&tree, &spool);
         (fs::read(&image.path).expect("image"), image.summary.uuid)
     };
@@ -367,7 +368,7 @@ fn the_kernel_mounts_it_and_sees_attributes_and_link_counts() {
     for seed in [21, 22] {
         println!("SEED={seed}");
         let mut spool = spool();
-        let tree = random_tree(&mut Random::new(seed), &mut spool);
+        let tree = random_tree(&mut Random::from_seed(seed), &mut spool);
         let image = image(&tree, &spool);
         let at = image.dir.path().join("mounted");
         fs::create_dir(&at).expect("mount point");

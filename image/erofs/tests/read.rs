@@ -4,9 +4,10 @@ mod forest;
 
 use std::collections::BTreeMap;
 
+use berth_chance::Random;
 use berth_erofs::{Entry, Options, entries, write};
 use berth_tree::{Kind, Metadata, Spool, Tree};
-use forest::{Random, random_tree};
+use forest::random_tree;
 
 fn spool() -> Spool {
     Spool::new_in(&std::env::temp_dir()).expect("spool")
@@ -47,7 +48,7 @@ fn expected(tree: &Tree, spool: &Spool) -> BTreeMap<Vec<u8>, (u16, Metadata, Vec
 #[test]
 fn every_path_is_read_back_with_its_owner_attributes_and_bytes() {
     for seed in 0..20 {
-        let mut random = Random::new(seed);
+        let mut random = Random::from_seed(seed);
         let mut spool = spool();
         let tree = random_tree(&mut random, &mut spool);
         let image = image(&tree, &spool);
@@ -79,7 +80,7 @@ fn every_path_is_read_back_with_its_owner_attributes_and_bytes() {
 
 #[test]
 fn damage_ends_in_a_sentence_and_never_in_a_circle() {
-    let mut random = Random::new(7);
+    let mut random = Random::from_seed(7);
     let mut spool = spool();
     let tree = random_tree(&mut random, &mut spool);
     let whole = image(&tree, &spool);
@@ -87,11 +88,11 @@ fn damage_ends_in_a_sentence_and_never_in_a_circle() {
     for _ in 0..200 {
         let mut damaged = whole.clone();
         for _ in 0..1 + random.below(4) {
-            let at = random.below(damaged.len() as u64) as usize;
+            let at = random.below(damaged.len());
             damaged[at] = random.below(256) as u8;
         }
         if random.below(4) == 0 {
-            damaged.truncate(random.below(damaged.len() as u64) as usize);
+            damaged.truncate(random.below(damaged.len()));
         }
         if let Err(why) = entries(&damaged) {
             assert!(!why.to_string().is_empty());

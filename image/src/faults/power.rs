@@ -2,7 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use berth_power::{Book, Cut, Disk, Life, News, Random, Totals, Typical, table_is_whole};
+use berth_chance::Random;
+use berth_power::{Book, Cut, Disk, Life, News, Totals, Typical, table_is_whole};
 
 use super::machine::{Heard, Rig};
 use super::versions::Shelf;

@@ -10,10 +10,8 @@ pub mod firmware;
 pub mod life;
 mod log;
 mod memory;
-mod random;
 mod state;
 
 pub use log::{Log, Operation, RecordedDisk, RecordedRecords, RecordedVariables, Recorder};
 pub use memory::{Memory, MemoryRecords, MemoryVariables};
-pub use random::Random;
 pub use state::{CrashState, Options, riskiest, states};

@@ -9,12 +9,12 @@
 use std::fmt;
 use std::io;
 
+use berth_chance::Random;
 use berth_slots::SECTOR;
 use berth_slots::block::Block;
 
 use crate::log::{Log, Operation};
 use crate::memory::{MemoryRecords, MemoryVariables};
-use crate::random::Random;
 
 /// How many states are made.
 #[derive(Clone, Copy, Debug)]

@@ -6,10 +6,11 @@ use std::collections::hash_map::DefaultHasher;
 use std::hash::{Hash, Hasher};
 use std::time::Instant;
 
+use berth_chance::Random;
 use berth_cuts::firmware::Partition;
 use berth_cuts::life::{self, Grid, Next, Release, Start, act};
 use berth_cuts::{
-    CrashState, Log, Memory, MemoryRecords, MemoryVariables, Operation, Options, Random, states,
+    CrashState, Log, Memory, MemoryRecords, MemoryVariables, Operation, Options, states,
 };
 use berth_slots::block::Block;
 use berth_slots::session::Session;

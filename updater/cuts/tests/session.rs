@@ -3,8 +3,9 @@
 
 use std::io;
 
+use berth_chance::Random;
 use berth_cuts::life::{self, Grid, Release, fill};
-use berth_cuts::{Memory, MemoryRecords, MemoryVariables, Random};
+use berth_cuts::{Memory, MemoryRecords, MemoryVariables};
 use berth_slots::block::Block;
 use berth_slots::efi::NoVariables;
 use berth_slots::session::{Error, Session};

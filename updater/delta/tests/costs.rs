@@ -2,8 +2,9 @@
 
 mod common;
 
+use berth_chance::Random;
 use berth_delta::encode::{Cost, What, create, create_with_costs};
-use common::{Chance, boot_image, program, root};
+use common::{boot_image, program, root};
 
 /// The costs, after what holds for all of them: the same patch as without, all its bytes, all the
 /// image's bytes, the most expensive first.
@@ -30,12 +31,12 @@ fn file(path: &str) -> What {
 
 #[test]
 fn the_file_that_is_new_is_what_the_patch_is_for() {
-    let mut chance = Chance(1);
-    let same = chance.bytes(1_500_000);
-    let mut edited = chance.bytes(60_000);
+    let mut random = Random::from_seed(1);
+    let same = random.bytes(1_500_000);
+    let mut edited = random.bytes(60_000);
     let before = edited.clone();
-    edited[7..27].copy_from_slice(&chance.bytes(20));
-    let fresh = chance.bytes(50_000);
+    edited[7..27].copy_from_slice(&random.bytes(20));
+    let fresh = random.bytes(50_000);
     let old = root(&[("data", same.clone()), ("edited", before)]);
     let new = root(&[("data", same), ("edited", edited), ("new", fresh)]);
     let costs = costs(&old, &new);
@@ -87,8 +88,8 @@ fn a_kernel_in_a_boot_image_is_told_by_its_sections() {
 
 #[test]
 fn what_is_neither_a_program_nor_a_root_is_one_thing() {
-    let mut chance = Chance(2);
-    let (old, new) = (chance.bytes(2_000_000), chance.bytes(30_000));
+    let mut random = Random::from_seed(2);
+    let (old, new) = (random.bytes(2_000_000), random.bytes(30_000));
     let told = costs(&old, &new);
     assert!(of(&told, &What::Around) > 29_000);
     assert_eq!(told.len(), 2);
@@ -99,15 +100,15 @@ fn what_is_neither_a_program_nor_a_root_is_one_thing() {
 #[test]
 fn headers_that_lie_about_sections_harm_nobody() {
     let old = program(0);
-    let mut chance = Chance(3);
+    let mut random = Random::from_seed(3);
     for _ in 0..20 {
         let mut new = old.clone();
         for at in [40, 60, 62] {
-            new[at + chance.below(2)] = chance.next() as u8;
+            new[at + random.below(2)] = random.next_u64() as u8;
         }
         let table = u64::from_le_bytes(new[40..48].try_into().expect("8")) as usize;
         if let Some(section) = new.get_mut(table + 64..table + 128) {
-            section[24 + chance.below(16)] = chance.next() as u8;
+            section[24 + random.below(16)] = random.next_u64() as u8;
         }
         costs(&old, &new);
     }

@@ -6,24 +6,21 @@
 
 mod common;
 
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::Instant;
 
+use berth_chance::Random;
 use berth_delta::encode::{create, damage::damaged};
 use berth_delta::{CHUNK, Decoder, Hash};
-use common::{Chance, boot_image, kernel, parse, payload, program, root};
-
-fn number(name: &str) -> Option<u64> {
-    std::env::var(name).ok()?.parse().ok()
-}
+use common::{boot_image, kernel, parse, payload, program, root};
 
 /// Old and new of every kind of patch.
 fn corpus() -> Vec<(Vec<u8>, Vec<u8>)> {
-    let mut chance = Chance(9);
+    let mut random = Random::from_seed(9);
     let (old, new) = (program(0), program(1));
-    let mut large = chance.bytes(2 * CHUNK as usize + 999);
+    let mut large = random.bytes(2 * CHUNK as usize + 999);
     large[CHUNK as usize..][..CHUNK as usize].fill(0);
     let mut edited = large.clone();
-    edited.splice(5000..5100, chance.bytes(300));
+    edited.splice(5000..5100, random.bytes(300));
     vec![
         (boot_image(&old, 0), boot_image(&new, 4096)),
         (
@@ -38,22 +35,15 @@ fn corpus() -> Vec<(Vec<u8>, Vec<u8>)> {
 
 #[test]
 fn damage_behind_right_hashes_ends_in_an_error_or_in_the_right_bytes() {
-    let seconds = number("BERTH_FUZZ_SECONDS").unwrap_or(2);
-    let now = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |now| now.as_secs());
-    let seed = number("BERTH_FUZZ_SEED").unwrap_or(now);
-    println!("delta: seed {seed}, {seconds} s");
     let corpus: Vec<_> = corpus()
         .into_iter()
         .map(|(old, new)| (create(&old, &new).expect("create"), old))
         .collect();
-    let mut chance = Chance(seed);
-    let end = Instant::now() + Duration::from_secs(seconds);
+    let (mut random, end) = berth_chance::fuzz("delta");
     let (mut count, mut parsed, mut made) = (0_u64, 0_u64, 0_u64);
     while Instant::now() < end {
-        let (patch, old) = &corpus[chance.below(corpus.len())];
-        let patch = damaged(patch, &mut || chance.next()).expect("damage");
+        let (patch, old) = &corpus[random.below(corpus.len())];
+        let patch = damaged(patch, &mut || random.next_u64()).expect("damage");
         count += 1;
         let Ok(head) = parse(&patch) else { continue };
         parsed += 1;
@@ -78,7 +68,7 @@ fn damage_behind_right_hashes_ends_in_an_error_or_in_the_right_bytes() {
             }
         }
     }
-    println!("delta: {count} patches, {parsed} with a head that reads, {made} chunks made");
+    println!("fuzz: delta patches={count} parsed={parsed} chunks={made}");
     assert!(
         parsed > 0 && made > 0,
         "the damage never reached the decoder"

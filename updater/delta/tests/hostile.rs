@@ -7,8 +7,9 @@ use std::fs::File;
 use std::io::{Seek, SeekFrom, Write};
 use std::process::Command;
 
+use berth_chance::{Random, peak_kib};
 use berth_delta::{CHUNK, Decoder, FormatError, Limits, Prefix};
-use common::{Chance, apply, parse, payload, program};
+use common::{apply, parse, payload, program};
 
 /// What a decoder and its process may have resident.
 const RESIDENT_MAX_KIB: u64 = 16 << 10;
@@ -50,9 +51,9 @@ fn an_image_of_2_gib_is_made_in_16_mib() {
         return make_large(std::path::Path::new(&directory));
     }
     let directory = tempfile::tempdir().expect("directory");
-    let mut chance = Chance(11);
+    let mut random = Random::from_seed(11);
     let (mut old, mut new) = (program(0), program(1));
-    let data = chance.bytes(6 << 20);
+    let data = random.bytes(6 << 20);
     let mut edited = data.clone();
     (0..edited.len())
         .step_by(9_999)
@@ -120,18 +121,13 @@ fn make_large(directory: &std::path::Path) {
             .decode(index, &payload, &mut source, out)
             .expect("decode");
     }
-    let status = std::fs::read_to_string("/proc/self/status").expect("status");
-    let peak = status
-        .lines()
-        .find_map(|line| line.strip_prefix("VmHWM:"))
-        .expect("VmHWM");
-    println!("resident KiB: {}", peak.trim().trim_end_matches(" kB"));
+    println!("resident KiB: {}", peak_kib());
 }
 
 #[test]
 fn the_payload_of_another_chunk_is_refused() {
-    let mut chance = Chance(12);
-    let old = chance.bytes(2 * CHUNK as usize);
+    let mut random = Random::from_seed(12);
+    let old = random.bytes(2 * CHUNK as usize);
     let mut new = old.clone();
     (0..new.len()).step_by(7777).for_each(|at| new[at] ^= 1);
     let patch = common::round_trip(&old, &new);

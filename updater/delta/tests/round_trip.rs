@@ -3,8 +3,9 @@
 
 mod common;
 
+use berth_chance::Random;
 use berth_delta::{CHUNK, Kind, Remedy};
-use common::{Chance, boot_image, kernel, parse, payload, program, root, round_trip};
+use common::{boot_image, kernel, parse, payload, program, root, round_trip};
 
 const MIB: usize = CHUNK as usize;
 
@@ -60,9 +61,9 @@ fn a_kernel_in_a_boot_image_costs_no_more_than_the_kernel() {
 
 #[test]
 fn files_of_a_root_are_found_wherever_they_moved() {
-    let mut chance = Chance(1);
-    let same = chance.bytes(700_000);
-    let text = chance.bytes(90_123);
+    let mut random = Random::from_seed(1);
+    let same = random.bytes(700_000);
+    let text = random.bytes(90_123);
     let mut edited = text.clone();
     edited.splice(400..410, *b"something longer");
     let old = root(&[
@@ -71,7 +72,7 @@ fn files_of_a_root_are_found_wherever_they_moved() {
         ("lib/text-1.2", text),
     ]);
     let new = root(&[
-        ("bin/another", chance.bytes(5000)),
+        ("bin/another", random.bytes(5000)),
         ("bin/tool", program(1)),
         ("images/fedcba9876543210fedcba9876543210/data", same),
         ("lib/text-1.3", edited),
@@ -88,7 +89,7 @@ fn files_of_a_root_are_found_wherever_they_moved() {
 
 #[test]
 fn equal_images_are_copies_and_zeros() {
-    let mut image = Chance(2).bytes(3 * MIB + 17);
+    let mut image = Random::from_seed(2).bytes(3 * MIB + 17);
     image[MIB..2 * MIB].fill(0);
     let patch = round_trip(&image, &image);
     let kinds: Vec<Kind> = parse(&patch)
@@ -106,8 +107,8 @@ fn equal_images_are_copies_and_zeros() {
 
 #[test]
 fn edges_of_size_and_content_survive() {
-    let mut chance = Chance(3);
-    let big = chance.bytes(MIB + 1);
+    let mut random = Random::from_seed(3);
+    let big = random.bytes(MIB + 1);
     let small = b"x".to_vec();
     let none = Vec::new();
     for old in [&none, &small, &big] {
@@ -126,27 +127,27 @@ fn edges_of_size_and_content_survive() {
 #[test]
 fn random_edits_of_random_files_survive() {
     let seed = 20_240_117;
-    let mut chance = Chance(seed);
+    let mut random = Random::from_seed(seed);
     let program = program(0);
     for _ in 0..40 {
-        let old = match chance.below(3) {
+        let old = match random.below(3) {
             0 => program.clone(),
             1 => {
-                let bytes = chance.below(60_000);
-                chance.bytes(bytes)
+                let bytes = random.below(60_000);
+                random.bytes(bytes)
             }
-            _ => boot_image(&program, chance.below(3000)),
+            _ => boot_image(&program, random.below(3000)),
         };
         let mut new = old.clone();
-        for _ in 0..chance.below(30) {
-            let at = chance.below(new.len() + 1);
-            let end = (at + chance.below(300)).min(new.len());
-            let count = chance.below(300);
-            let insert = match chance.below(3) {
-                0 => chance.bytes(count),
+        for _ in 0..random.below(30) {
+            let at = random.below(new.len() + 1);
+            let end = (at + random.below(300)).min(new.len());
+            let count = random.below(300);
+            let insert = match random.below(3) {
+                0 => random.bytes(count),
                 1 => vec![0; count],
                 _ => {
-                    let from = chance.below(old.len());
+                    let from = random.below(old.len());
                     old[from..(from + count).min(old.len())].to_vec()
                 }
             };
@@ -164,8 +165,8 @@ fn the_same_two_versions_give_the_same_patch() {
 
 #[test]
 fn after_an_interruption_nothing_that_is_right_is_asked_for_again() {
-    let mut chance = Chance(4);
-    let old = chance.bytes(5 * MIB + 1234);
+    let mut random = Random::from_seed(4);
+    let old = random.bytes(5 * MIB + 1234);
     let mut new = old.clone();
     for at in (0..new.len()).step_by(100_003) {
         new[at] ^= 1;
@@ -174,7 +175,7 @@ fn after_an_interruption_nothing_that_is_right_is_asked_for_again() {
     let count = parse(&patch).unwrap().chunks().len();
     for killed_after in 0..=count {
         // The target as the kill left it: some chunks, and half of the next.
-        let mut target = chance.bytes(new.len());
+        let mut target = random.bytes(new.len());
         let end = (killed_after * MIB + MIB / 2).min(new.len());
         target[..end].copy_from_slice(&new[..end]);
         let mut decoder = berth_delta::Decoder::new(parse(&patch).unwrap());
@@ -212,8 +213,8 @@ fn a_source_that_cannot_be_read_costs_the_chunk_alone() {
             self.0.read_at(offset, buffer)
         }
     }
-    let mut chance = Chance(5);
-    let old = chance.bytes(4 * MIB);
+    let mut random = Random::from_seed(5);
+    let old = random.bytes(4 * MIB);
     let mut new = old.clone();
     (0..new.len()).step_by(50_000).for_each(|at| new[at] ^= 1);
     let patch = round_trip(&old, &new);
@@ -233,12 +234,12 @@ fn a_source_that_cannot_be_read_costs_the_chunk_alone() {
 
 #[test]
 fn another_source_is_noticed_in_every_chunk_that_needs_it() {
-    let mut chance = Chance(6);
-    let old = chance.bytes(2 * MIB);
+    let mut random = Random::from_seed(6);
+    let old = random.bytes(2 * MIB);
     let mut new = old.clone();
     (0..new.len()).step_by(50_000).for_each(|at| new[at] ^= 1);
     let patch = round_trip(&old, &new);
-    let other = chance.bytes(2 * MIB);
+    let other = random.bytes(2 * MIB);
     let mut decoder = berth_delta::Decoder::new(parse(&patch).unwrap());
     for chunk in decoder.patch().chunks().to_vec() {
         let mut out = vec![0; chunk.bytes];

@@ -5,29 +5,13 @@
 //! what repeats it.
 
 use std::io::{self, Read, Write};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
+use berth_chance::Random;
 use berth_fetch::{Client, Settings, Url};
 
 /// Most bytes that a test's body may have.
 const MOST: usize = 2000;
-
-/// SplitMix64.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
-    }
-
-    fn below(&mut self, end: usize) -> usize {
-        usize::try_from(self.next() % end.max(1) as u64).expect("a small number")
-    }
-}
 
 /// A connection whose other side has said all that it will say; it comes in pieces.
 struct Said {
@@ -90,7 +74,7 @@ fn hostile(random: &mut Random) -> Vec<u8> {
     for _ in 0..random.below(5) {
         let at = random.below(bytes.len());
         match random.below(5) {
-            0 => bytes[at] = random.next() as u8,
+            0 => bytes[at] = random.next_u64() as u8,
             1 => bytes.truncate(at),
             2 => {
                 let word = WORDS[random.below(WORDS.len())];
@@ -102,7 +86,7 @@ fn hostile(random: &mut Random) -> Vec<u8> {
             }
             _ => {
                 let count = 1 << random.below(16);
-                bytes.splice(at..at, std::iter::repeat_n(random.next() as u8, count));
+                bytes.splice(at..at, std::iter::repeat_n(random.next_u64() as u8, count));
             }
         }
         if bytes.is_empty() {
@@ -114,15 +98,8 @@ fn hostile(random: &mut Random) -> Vec<u8> {
 
 #[test]
 fn hostile_answers_end_in_a_bounded_body_or_an_error() {
-    let variable = |name: &str| std::env::var(name).ok().and_then(|text| text.parse().ok());
-    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-    let by_time = now.map_or(0, |since| since.subsec_nanos().into());
-    let seed = variable("BERTH_FUZZ_SEED").unwrap_or(by_time);
-    let seconds = variable("BERTH_FUZZ_SECONDS").unwrap_or(2);
-    println!("fuzz: fetch seed={seed}");
-    let mut random = Random(seed);
     let url = Url::parse("http://updates.invalid/edge/x").expect("a URL");
-    let end = Instant::now() + Duration::from_secs(seconds);
+    let (mut random, end) = berth_chance::fuzz("fetch");
     let (mut count, mut whole) = (0_u64, 0_u64);
     while Instant::now() < end {
         let said = Said {

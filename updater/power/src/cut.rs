@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use berth_cuts::Random;
+use berth_chance::Random;
 
 use crate::{Counts, Moment, News};
 

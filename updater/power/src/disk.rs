@@ -14,7 +14,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use berth_cuts::Random;
+use berth_chance::Random;
 use berth_slots::SECTOR;
 use berth_slots::gpt::ReadSectors;
 
@@ -63,16 +63,17 @@ pub struct Loss {
 }
 
 /// A disk. Clones are the same disk.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Disk(Arc<Shared>);
 
-#[derive(Debug)]
 struct Shared {
     state: Mutex<State>,
     changed: Condvar,
 }
 
-#[derive(Debug)]
+/// Whether a write, given the byte it begins at and what it holds, is the one.
+type Chosen = Box<dyn FnMut(u64, &[u8]) -> bool + Send>;
+
 struct State {
     image: Arc<File>,
     image_bytes: u64,
@@ -82,6 +83,7 @@ struct State {
     unflushed: Vec<Write>,
     counts: Counts,
     moment: Option<Moment>,
+    before: Option<Chosen>,
     powered: bool,
     /// What the medium holds was decided since the last cut.
     settled: bool,
@@ -129,6 +131,7 @@ impl Disk {
         let mut state = self.lock();
         state.counts = Counts::default();
         state.moment = None;
+        state.before = None;
         state.powered = true;
         state.settled = false;
         state.turn += 1;
@@ -151,6 +154,12 @@ impl Disk {
         let mut state = self.lock();
         state.counts = Counts::default();
         state.moment = moment;
+    }
+
+    /// Goes dark by itself before the first write for which `chosen` says so, given the byte that
+    /// it begins at and what it holds.
+    pub fn dark_before(&self, chosen: impl FnMut(u64, &[u8]) -> bool + Send + 'static) {
+        self.lock().before = Some(Box::new(chosen));
     }
 
     /// Whether the power is gone.
@@ -211,6 +220,7 @@ impl Disk {
                 unflushed: Vec::new(),
                 counts: Counts::default(),
                 moment: None,
+                before: None,
                 powered: false,
                 settled: true,
                 turn: 0,
@@ -245,6 +255,15 @@ impl Disk {
         loss
     }
 
+    /// After a cut: nothing of the unflushed writes is on the medium.
+    pub fn lose(&self) {
+        let mut state = self.lock();
+        state.unflushed.clear();
+        state.cache.clear();
+        state.settled = true;
+        self.0.changed.notify_all();
+    }
+
     /// What a client reads.
     pub(crate) fn read(&self, turn: u64, offset: u64, length: usize) -> Outcome<Vec<u8>> {
         let state = self.lock();
@@ -264,6 +283,10 @@ impl Disk {
         let mut state = self.lock();
         if state.is_dark_for(turn) {
             return Outcome::Dark;
+        }
+        let before = state.before.as_mut();
+        if before.is_some_and(|chosen| chosen(offset, &bytes)) {
+            return self.go_on_unless(true, state);
         }
         state.counts.writes += 1;
         if state.is_table(offset, bytes.len()) {

@@ -14,7 +14,6 @@ mod line;
 mod nbd;
 mod totals;
 
-pub use berth_cuts::Random;
 pub use book::{Book, Life, News, Release, table_is_whole};
 pub use cut::{Cut, Typical};
 pub use disk::{Counts, Disk, Loss, Moment};

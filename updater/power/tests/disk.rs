@@ -4,7 +4,7 @@ use std::io::{self, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
-use berth_cuts::Random;
+use berth_chance::Random;
 use berth_power::{Disk, Moment};
 use tempfile::TempDir;
 
@@ -205,5 +205,27 @@ fn the_power_goes_with_the_write_or_flush_that_was_chosen_and_nothing_is_done_af
             assert_eq!(client.read(52, 4)?, [NEW; 4 * SECTOR], "{moment:?}");
         }
     }
+    Ok(())
+}
+
+#[test]
+fn the_power_goes_before_the_write_that_was_chosen_and_what_was_not_flushed_is_lost()
+-> io::Result<()> {
+    let mut bench = Bench::new()?;
+    let mut client = bench.power_on(None)?;
+    let chosen = |offset, bytes: &[u8]| offset == 54 * SECTOR as u64 && bytes == [NEW; SECTOR];
+    bench.disk.dark_before(chosen);
+    client.write(54, 2)?;
+    client.flush()?;
+    client.write(56, 2)?;
+    std::thread::scope(|scope| {
+        let script = scope.spawn(move || client.write(54, 1));
+        assert!(bench.disk.wait(Duration::from_secs(20)));
+        bench.disk.lose();
+        assert!(script.join().is_ok_and(|ended| ended.is_err()));
+    });
+    let mut client = bench.power_on(None)?;
+    assert_eq!(client.read(54, 2)?, [NEW; 2 * SECTOR], "flushed");
+    assert_eq!(client.read(56, 2)?, [OLD; 2 * SECTOR], "not flushed");
     Ok(())
 }

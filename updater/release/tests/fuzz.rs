@@ -3,37 +3,11 @@
 //!
 //! Runs for `BERTH_FUZZ_SECONDS` (2) from `BERTH_FUZZ_SEED`, and prints what repeats it.
 
-use std::time::{Duration, Instant, SystemTime};
+use std::time::Instant;
 
+use berth_chance::Random;
 use berth_release::bundle::{self, FIRST, Index};
 use berth_release::{CHUNK, Delta, Hash, Part, Patch, Release, Rollout, Root, SCHEMA, limits};
-
-/// SplitMix64.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
-    }
-
-    fn below(&mut self, end: usize) -> usize {
-        usize::try_from(self.next() % end.max(1) as u64).expect("a small number")
-    }
-}
-
-fn setup(name: &str) -> (Random, Duration) {
-    let variable = |name: &str| std::env::var(name).ok().and_then(|text| text.parse().ok());
-    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-    let by_time = now.map_or(0, |since| since.subsec_nanos().into());
-    let seed = variable("BERTH_FUZZ_SEED").unwrap_or(by_time);
-    let seconds = variable("BERTH_FUZZ_SECONDS").unwrap_or(2);
-    println!("fuzz: {name} seed={seed}");
-    (Random(seed), Duration::from_secs(seconds))
-}
 
 fn document() -> Vec<u8> {
     let patch = Patch {
@@ -99,7 +73,7 @@ fn damaged(good: &[u8], random: &mut Random) -> Vec<u8> {
     for _ in 0..=random.below(4) {
         let at = random.below(bad.len());
         match random.below(5) {
-            0 => bad[at] = random.next() as u8,
+            0 => bad[at] = random.next_u64() as u8,
             1 => bad.truncate(at),
             2 => {
                 let end = (at + random.below(64)).min(bad.len());
@@ -126,9 +100,8 @@ fn damaged(good: &[u8], random: &mut Random) -> Vec<u8> {
 
 #[test]
 fn a_damaged_document_is_refused_or_keeps_to_its_bounds() {
-    let (mut random, time) = setup("release");
     let good = document();
-    let end = Instant::now() + time;
+    let (mut random, end) = berth_chance::fuzz("release");
     let (mut count, mut read) = (0_u64, 0_u64);
     while Instant::now() < end {
         let bad = damaged(&good, &mut random);
@@ -170,9 +143,8 @@ fn small_bundle() -> Vec<u8> {
 
 #[test]
 fn a_damaged_bundle_is_refused_or_its_files_are_inside_it() {
-    let (mut random, time) = setup("bundle");
     let good = small_bundle();
-    let end = Instant::now() + time;
+    let (mut random, end) = berth_chance::fuzz("bundle");
     let (mut count, mut read) = (0_u64, 0_u64);
     while Instant::now() < end {
         let mut bad = good.clone();
@@ -181,8 +153,8 @@ fn a_damaged_bundle_is_refused_or_its_files_are_inside_it() {
             0 => {
                 let names = [FIRST, "a", "../a", "metadata/timestamp.json", "a/b"];
                 let name = names[random.below(names.len())];
-                let bytes = random.next() >> random.below(64);
-                if let Some(header) = bundle::header(name, bytes, random.next() >> 40) {
+                let bytes = random.next_u64() >> random.below(64);
+                if let Some(header) = bundle::header(name, bytes, random.next_u64() >> 40) {
                     let at = [0, 1024][random.below(2)];
                     bad[at..at + 512].copy_from_slice(&header);
                 }
@@ -196,7 +168,7 @@ fn a_damaged_bundle_is_refused_or_its_files_are_inside_it() {
         count += 1;
         // Said to be longer than what can be read, too: a disk that fails.
         let said = match random.below(4) {
-            0 => random.next() >> random.below(64),
+            0 => random.next_u64() >> random.below(64),
             _ => bad.len() as u64,
         };
         let index = Index::read(said, |at, buffer| {

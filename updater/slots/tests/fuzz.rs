@@ -6,8 +6,9 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::Instant;
 
+use berth_chance::{Random, peak_kib};
 use berth_slots::SECTOR;
 use berth_slots::block::Block;
 use berth_slots::efi::{LoadOption, Variables, trial};
@@ -29,54 +30,29 @@ const MOST_SECTORS: usize = 4096;
 const OLD: RootHash = RootHash([0x11; 32]);
 const NEW: RootHash = RootHash([0x22; 32]);
 
-/// SplitMix64.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
+/// Numbers that break arithmetic more often than others.
+fn number(random: &mut Random) -> u64 {
+    let near = random.within(5000);
+    match random.below(6) {
+        0 => near,
+        1 => u64::MAX - near,
+        2 => (1 << random.below(64)) - random.within(2),
+        3 => near * 2048,
+        4 => i64::MAX as u64 - near,
+        _ => random.next_u64(),
     }
+}
 
-    fn below(&mut self, end: u64) -> u64 {
-        self.next() % end.max(1)
-    }
-
-    fn one_in(&mut self, chances: u64) -> bool {
-        self.below(chances) == 0
-    }
-
-    fn pick<T: Copy>(&mut self, from: &[T]) -> T {
-        from[self.below(from.len() as u64) as usize]
-    }
-
-    /// Numbers that break arithmetic more often than others.
-    fn number(&mut self) -> u64 {
-        let near = self.below(5000);
-        match self.below(6) {
-            0 => near,
-            1 => u64::MAX - near,
-            2 => (1 << self.below(64)) - self.below(2),
-            3 => near * 2048,
-            4 => i64::MAX as u64 - near,
-            _ => self.next(),
-        }
-    }
-
-    fn change(&mut self, bytes: &mut [u8], within: usize) {
-        for _ in 0..=self.below(4) {
-            let at = self.below(within as u64) as usize;
-            let wide = self.number().to_le_bytes();
-            match self.below(3) {
-                0 => bytes[at] ^= 1 << self.below(8),
-                1 => bytes[at] = self.pick(&[0, 1, 0x7f, 0x80, 0xff]),
-                _ => {
-                    for (to, from) in bytes[at..within].iter_mut().zip(wide) {
-                        *to = from;
-                    }
+fn change(random: &mut Random, bytes: &mut [u8], within: usize) {
+    for _ in 0..=random.below(4) {
+        let at = random.below(within);
+        let wide = number(random).to_le_bytes();
+        match random.below(3) {
+            0 => bytes[at] ^= 1 << random.below(8),
+            1 => bytes[at] = *random.pick(&[0, 1, 0x7f, 0x80, 0xff]),
+            _ => {
+                for (to, from) in bytes[at..within].iter_mut().zip(wide) {
+                    *to = from;
                 }
             }
         }
@@ -202,12 +178,12 @@ fn crc32(bytes: &[u8]) -> u32 {
 
 /// A disk after first boot, sometimes with other partitions, with changed tables.
 fn hostile_disk(random: &mut Random) -> Disk {
-    let sectors = random.pick(&[80_u64, 110, 200, 4096]) * 2048 + random.pick(&[0, 1, 63]);
+    let sectors = *random.pick(&[80_u64, 110, 200, 4096]) * 2048 + *random.pick(&[0, 1, 63]);
     let image = Image::new(1 << 20, 1 << 20, &OLD).expect("image");
     let mut table = image.table;
     table.grow_to(sectors).expect("grow");
-    for index in 6..6 + random.below(3) as usize {
-        let extent = Extent::with_len(random.below(sectors), 1 + random.below(1 << 16));
+    for index in 6..6 + random.below(3) {
+        let extent = Extent::with_len(random.within(sectors), 1 + random.within(1 << 16));
         // Where something is already, there is no partition.
         let _ = table.place(index, foreign(extent.expect("extent")));
     }
@@ -217,9 +193,9 @@ fn hostile_disk(random: &mut Random) -> Disk {
     }
     for _ in 0..random.below(3) {
         let moved = [(
-            random.pick(&[1, 2, 3, 4, 5]),
-            random.number(),
-            random.number(),
+            *random.pick(&[1, 2, 3, 4, 5]),
+            number(random),
+            number(random),
         )];
         let [(index, first, length)] = moved;
         if let Some(extent) = Extent::with_len(first % sectors, length % 50_000) {
@@ -249,8 +225,8 @@ fn hostile_disk(random: &mut Random) -> Disk {
 fn changed_table(random: &mut Random, bytes: &mut [u8], header: usize) {
     let array = 512 - header.min(512);
     match random.below(3) {
-        0 => random.change(&mut bytes[header..], 92),
-        _ => random.change(&mut bytes[array..], 6 * 128),
+        0 => change(random, &mut bytes[header..], 92),
+        _ => change(random, &mut bytes[array..], 6 * 128),
     }
     if random.one_in(8) {
         return;
@@ -276,30 +252,30 @@ fn foreign(extent: Extent) -> Entry {
 /// A target whose content the slot may hold: zeroes; or one with impossible numbers.
 fn some_target(random: &mut Random) -> Target {
     let mut target = Target {
-        version: version(random.pick(&["2", "3"])),
+        version: version(["2", "3"][random.below(2)]),
         security_version: 1,
         attempt: 0,
         manifest: [7; 32],
         boot_bytes: 64 << 10,
         boot_sha256: Sha256::digest(vec![0; 64 << 10]).into(),
         root_bytes: 512 << 10,
-        root_hash: random.pick(&[NEW, RootHash([0x33; 32]), OLD]),
+        root_hash: *random.pick(&[NEW, RootHash([0x33; 32]), OLD]),
     };
     if random.one_in(3) {
-        target.boot_bytes = random.number();
+        target.boot_bytes = number(random);
     }
     if random.one_in(3) {
-        target.root_bytes = random.number() & !random.pick(&[0, 4095]);
+        target.root_bytes = number(random) & !*random.pick(&[0, 4095]);
     }
     if random.one_in(4) {
-        target.security_version = random.number();
+        target.security_version = number(random);
     }
     target
 }
 
 fn some_record(random: &mut Random) -> Record {
     let mut record = Record {
-        security_version: random.below(3),
+        security_version: random.within(3),
         target: random.one_in(2).then(|| some_target(random)),
         ..Record::default()
     };
@@ -313,9 +289,9 @@ fn some_record(random: &mut Random) -> Record {
             Phase::Untried,
         ];
         record.trial = Some(Trial {
-            root_hash: random.pick(&[OLD, NEW]),
+            root_hash: *random.pick(&[OLD, NEW]),
             boot_id: [random.below(2) as u8; 16],
-            phase: random.pick(&phases),
+            phase: *random.pick(&phases),
         });
     }
     if random.one_in(3) {
@@ -326,9 +302,9 @@ fn some_record(random: &mut Random) -> Record {
 
 /// A page with changed content, mostly with a good checksum.
 fn hostile_page(random: &mut Random) -> Vec<u8> {
-    let mut page = record::encode(random.number(), &some_record(random));
+    let mut page = record::encode(number(random), &some_record(random));
     if random.one_in(2) {
-        random.change(&mut page, 600);
+        change(random, &mut page, 600);
     }
     if !random.one_in(8) {
         let checksum = Sha256::digest(&page[..PAGE - 32]);
@@ -341,15 +317,15 @@ fn hostile_variables(random: &mut Random) -> Firmware {
     let mut firmware = Firmware::default();
     let place = Extent::with_len(2048, 2048).expect("extent");
     if random.one_in(2) {
-        trial::arm(&mut firmware, &random.pick(&[OLD, NEW]), place).expect("arm");
+        trial::arm(&mut firmware, random.pick(&[OLD, NEW]), place).expect("arm");
     }
     for data in firmware.0.values_mut().filter(|data| !data.is_empty()) {
         if random.one_in(2) {
             let within = data.len();
-            random.change(data, within);
+            change(random, data, within);
         }
         if random.one_in(4) {
-            data.truncate(random.below(data.len() as u64) as usize);
+            data.truncate(random.below(data.len()));
         }
         if let Ok(option) = LoadOption::decode(data) {
             let _ = option.partition();
@@ -361,14 +337,7 @@ fn hostile_variables(random: &mut Random) -> Firmware {
 
 #[test]
 fn hostile_disks_records_and_variables_never_lead_to_a_write_outside_the_slot() {
-    let variable = |name: &str| std::env::var(name).ok().and_then(|text| text.parse().ok());
-    let seconds = variable("BERTH_FUZZ_SECONDS").unwrap_or(2);
-    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-    let by_time = now.map_or(0, |since| since.subsec_nanos().into());
-    let seed = variable("BERTH_FUZZ_SEED").unwrap_or(by_time);
-    println!("fuzz: slots seed={seed}");
-    let mut random = Random(seed);
-    let end = Instant::now() + Duration::from_secs(seconds);
+    let (mut random, end) = berth_chance::fuzz("slots");
     let (mut count, mut tables, mut sessions, mut staged) = (0_u64, 0_u64, 0_u64, 0_u64);
     while Instant::now() < end {
         count += 1;
@@ -391,7 +360,7 @@ fn hostile_disks_records_and_variables_never_lead_to_a_write_outside_the_slot() 
     }
     let peak = peak_kib();
     println!(
-        "fuzz: slots seed={seed} disks={count} tables={tables} sessions={sessions} \
+        "fuzz: slots disks={count} tables={tables} sessions={sessions} \
          staged={staged} peak={peak} KiB"
     );
     assert!(sessions > 0 && staged > 0);
@@ -413,7 +382,7 @@ fn check_table(random: &mut Random, table: &Table, sectors: u64) {
     }
     let _ = layout::first_boot(table, sectors);
     let _ = slot::commit(table);
-    let (boot, root) = (random.number(), random.number());
+    let (boot, root) = (number(random), number(random));
     let (Ok(room), Ok(before)) = (slot::make_room(table, boot, root), Pair::of(table)) else {
         return;
     };
@@ -446,12 +415,12 @@ fn read_record(random: &mut Random) {
 fn update(random: &mut Random, disk: Disk) -> Option<bool> {
     let copy = |random: &mut Random| random.one_in(2).then(|| hostile_page(random));
     let records = Copies([copy(random), copy(random)]);
-    let root = random.pick(&[OLD, OLD, OLD, NEW]);
+    let root = *random.pick(&[OLD, OLD, OLD, NEW]);
     let booted = Booted {
         root,
         boot_id: [random.below(2) as u8; 16],
         version: version(if root == OLD { "1" } else { "2" }),
-        security_version: random.below(2),
+        security_version: random.within(2),
     };
     let mut session = Session::open(disk, hostile_variables(random), records, &booted).ok()?;
     let mut staged = false;
@@ -490,11 +459,11 @@ fn stage(random: &mut Random, session: &mut Session<Disk, Firmware, Copies>) -> 
         return false;
     };
     for _ in 0..random.below(6) {
-        let part = random.pick(&[Part::Boot, Part::Root]);
-        let content = vec![0; random.below(4) as usize * 4096];
-        let within = random.below(staging.bytes(part).max(1)) / 512 * 512;
+        let part = *random.pick(&[Part::Boot, Part::Root]);
+        let content = vec![0; random.below(4) * 4096];
+        let within = random.within(staging.bytes(part).max(1)) / 512 * 512;
         let offset = if random.one_in(2) {
-            random.number()
+            number(random)
         } else {
             within
         };
@@ -506,8 +475,8 @@ fn stage(random: &mut Random, session: &mut Session<Disk, Firmware, Copies>) -> 
             let written = staging.write(part, offset, &content);
             assert!(fits || written.is_err());
         }
-        let at = random.number() & !511;
-        let _ = staging.holds(part, at, random.number(), &[0; 32]);
+        let at = number(random) & !511;
+        let _ = staging.holds(part, at, number(random), &[0; 32]);
     }
     // Larger ones would only take time.
     if staging.bytes(Part::Boot).max(staging.bytes(Part::Root)) > 4 << 20 {
@@ -535,12 +504,4 @@ fn zeroes(bytes: u64) -> Option<RootHash> {
         builder.push(&[0; BLOCK]).ok()?;
     }
     builder.finish().ok().map(|(root, _)| root)
-}
-
-/// The most memory that this process has had, from the kernel.
-fn peak_kib() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-    line.and_then(|line| line.trim().trim_end_matches(" kB").parse().ok())
-        .unwrap_or(u64::MAX)
 }

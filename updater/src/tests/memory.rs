@@ -9,7 +9,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use berth_cuts::Random;
+use berth_chance::{Random, peak_kib};
 use berth_delta::{Limits, Prefix, encode};
 use berth_release::{
     ARCHITECTURE, CHUNK, Delta, Hash, Part, Patch, Release, Rollout, Root, SCHEMA, blocks,
@@ -306,12 +306,7 @@ fn stage(directory: &Path) {
     }
     .fill(&mut slots, &release, target);
     assert_eq!(filled, Ok(()));
-    let status = fs::read_to_string("/proc/self/status").expect("status");
-    let most = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-    println!(
-        "most KiB: {}",
-        most.expect("VmHWM").trim().trim_end_matches(" kB")
-    );
+    println!("most KiB: {}", peak_kib());
     let said = super::world::records(&at("said"));
     println!("sentence: {}", said.last().expect("a record").sentence);
 }

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 
-use berth_cuts::{Random, life};
+use berth_chance::Random;
+use berth_cuts::life;
 use berth_delta::encode;
 use berth_release::{
     CHUNK, Delta, Hash, Part, Patch, Release, Rollout, Root, SCHEMA, bundle, target_path,

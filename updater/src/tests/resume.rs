@@ -7,7 +7,8 @@ use std::io::{self, Cursor, Read};
 use std::ops::Range;
 use std::rc::Rc;
 
-use berth_cuts::{Memory, MemoryRecords, MemoryVariables, Random, life};
+use berth_chance::Random;
+use berth_cuts::{Memory, MemoryRecords, MemoryVariables, life};
 use berth_delta::{Limits, Prefix};
 use berth_release::{CHUNK, Release};
 use berth_slots::block::Block;

@@ -4,8 +4,9 @@
 
 mod stage;
 
-use std::time::{Duration, Instant, SystemTime};
+use std::time::Instant;
 
+use berth_chance::{Random, peak_kib};
 use berth_trust::json::{Map, Value};
 use berth_trust::write::{DelegationPlan, Paths, Plan, RolePlan, SigningKey, sign};
 use berth_trust::{Entry, Limits};
@@ -15,42 +16,13 @@ use stage::{EDGE_PATH, Files, Machine, Publisher, edge, new_key, target};
 /// The whole process, with a repository, a machine and one hostile file.
 const MOST_MEMORY_KIB: u64 = 16 << 10;
 
-/// SplitMix64.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
-    }
-
-    fn below(&mut self, end: usize) -> usize {
-        usize::try_from(self.next() % end.max(1) as u64).expect("a small number")
-    }
-
-    fn pick<'a, T>(&mut self, from: &'a [T]) -> &'a T {
-        &from[self.below(from.len())]
-    }
-}
-
 #[test]
 fn hostile_metadata_neither_stops_the_reader_nor_takes_a_machine_back() {
-    let variable = |name: &str| std::env::var(name).ok().and_then(|text| text.parse().ok());
-    let seconds = variable("BERTH_FUZZ_SECONDS").unwrap_or(2);
-    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-    let by_time = now.map_or(0, |since| since.subsec_nanos().into());
-    let seed = variable("BERTH_FUZZ_SEED").unwrap_or(by_time);
-    println!("fuzz: trust seed={seed}");
-
-    let mut random = Random(seed);
     let (publisher, vendor) = repository();
     let mut field = Machine::new(publisher.first_root());
     field.check(&publisher.files).expect("an honest repository");
     let names: Vec<&String> = publisher.files.keys().collect();
-    let end = Instant::now() + Duration::from_secs(seconds);
+    let (mut random, end) = berth_chance::fuzz("trust");
     let (mut count, mut accepted) = (0_u64, 0_u64);
     while Instant::now() < end {
         let name = *random.pick(&names);
@@ -82,7 +54,7 @@ fn hostile_metadata_neither_stops_the_reader_nor_takes_a_machine_back() {
         }
     }
     let peak = peak_kib();
-    println!("fuzz: trust seed={seed} checks={count} accepted={accepted} peak={peak} KiB");
+    println!("fuzz: trust checks={count} accepted={accepted} peak={peak} KiB");
     assert!(peak <= MOST_MEMORY_KIB, "{peak} KiB");
 }
 
@@ -261,11 +233,4 @@ fn odd(random: &mut Random) -> Value {
         6 => Value::Map(Map::default()),
         _ => (0..random.below(100)).fold(Value::Null, |inner, _| Value::List(vec![inner])),
     }
-}
-
-fn peak_kib() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").expect("Linux");
-    let line = status.lines().find(|line| line.starts_with("VmHWM:"));
-    let number = line.and_then(|line| line.split_whitespace().nth(1));
-    number.expect("VmHWM").parse().expect("a number")
 }

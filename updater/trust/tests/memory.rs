@@ -1,19 +1,12 @@
 //! The worst files that the caps let through take no more memory than the caps promise. Alone in
 //! its file, because the kernel counts for the whole process.
 
+use berth_chance::peak_kib;
 use berth_trust::Limits;
 use berth_trust::json::Value;
 
 /// What `Limits` promises for one file.
 const PROMISED_KIB: u64 = 8 << 10;
-
-/// The most memory that this process has had at once, KiB.
-fn peak_kib() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").expect("Linux");
-    let line = status.lines().find(|line| line.starts_with("VmHWM:"));
-    let number = line.and_then(|line| line.split_whitespace().nth(1));
-    number.expect("VmHWM").parse().expect("a number")
-}
 
 #[test]
 fn the_worst_file_takes_no_more_memory_than_promised() {

@@ -6,37 +6,8 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
+use berth_chance::Random;
 use berth_tree::{DeviceNumber, Kind, Metadata, Node, NodeId, Spool, Tree};
-
-/// SplitMix64: small, and the same everywhere.
-pub(crate) struct Random(u64);
-
-impl Random {
-    pub(crate) fn new(seed: u64) -> Self {
-        Self(seed)
-    }
-
-    pub(crate) fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    pub(crate) fn below(&mut self, bound: u64) -> u64 {
-        self.next() % bound
-    }
-
-    pub(crate) fn bytes(&mut self, len: usize) -> Vec<u8> {
-        let mut bytes = Vec::with_capacity(len + 8);
-        while bytes.len() < len {
-            bytes.extend(self.next().to_le_bytes());
-        }
-        bytes.truncate(len);
-        bytes
-    }
-}
 
 /// A tree of up to 400 nodes with sizes around every boundary of the format.
 pub(crate) fn random_tree(random: &mut Random, spool: &mut Spool) -> Tree {
@@ -44,13 +15,13 @@ pub(crate) fn random_tree(random: &mut Random, spool: &mut Spool) -> Tree {
     let mut directories = vec![tree.root()];
     let mut files: Vec<NodeId> = Vec::new();
     for _ in 0..20 + random.below(380) {
-        let parent = directories[random.below(directories.len() as u64) as usize];
+        let parent = directories[random.below(directories.len())];
         let name = name(random);
         if tree.child(parent, &name).is_some() {
             continue;
         }
         if random.below(12) == 0 && !files.is_empty() {
-            let target = files[random.below(files.len() as u64) as usize];
+            let target = files[random.below(files.len())];
             tree.link_in(parent, &name, target);
             continue;
         }
@@ -74,7 +45,7 @@ fn kind(random: &mut Random, spool: &mut Spool) -> Kind {
     match random.below(16) {
         0..=3 => Kind::Directory(BTreeMap::new()),
         4..=5 => {
-            let len = [1, 20, 59, 100, 2560, 2561, 4000, 4095][random.below(8) as usize];
+            let len = [1, 20, 59, 100, 2560, 2561, 4000, 4095][random.below(8)];
             let target = random
                 .bytes(len)
                 .iter()
@@ -94,15 +65,15 @@ fn kind(random: &mut Random, spool: &mut Spool) -> Kind {
         9 => Kind::Socket,
         _ => {
             let around = [0, 64, 2560, 4032, 4096, 6656, 8192, 65_536, 1 << 20];
-            let len = around[random.below(9) as usize] + random.below(66);
-            let len = len.saturating_sub(33) as usize;
+            let len = around[random.below(9)] + random.below(66);
+            let len = len.saturating_sub(33);
             // A few contents again and again, so that some are shared.
             let seed = if random.below(3) == 0 {
-                random.below(4)
+                random.within(4)
             } else {
-                random.next()
+                random.next_u64()
             };
-            let data = Random::new(seed).bytes(len);
+            let data = Random::from_seed(seed).bytes(len);
             Kind::File(spool.store(&data).expect("store"))
         }
     }
@@ -115,7 +86,7 @@ fn name(random: &mut Random) -> Vec<u8> {
         _ => 1 + random.below(30),
     };
     let name: Vec<u8> = random
-        .bytes(len as usize)
+        .bytes(len)
         .into_iter()
         .map(|byte| {
             if byte == 0 || byte == b'/' {
@@ -142,14 +113,14 @@ fn metadata(random: &mut Random) -> Metadata {
     }
     if random.below(4) == 0 {
         for n in 0..random.below(5) {
-            let len = [0, 1, 3, 40, 5000][random.below(5) as usize];
+            let len = [0, 1, 3, 40, 5000][random.below(5)];
             xattrs.insert(format!("trusted.own.{n}").into_bytes(), random.bytes(len));
         }
     }
     Metadata {
         mode: random.below(0o10000) as u16,
-        uid: [0, 1000, 65_536, 4_000_000_000][random.below(4) as usize],
-        gid: [0, 100, 70_000][random.below(3) as usize],
+        uid: [0, 1000, 65_536, 4_000_000_000][random.below(4)],
+        gid: [0, 100, 70_000][random.below(3)],
         mtime: random.below(4_000_000_000) as i64,
         mtime_nsec: random.below(1_000_000_000) as u32,
         xattrs,

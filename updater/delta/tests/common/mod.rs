@@ -1,10 +1,11 @@
 //! What the tests of this crate share: a patch applied as the updater does it, programs made by a
-//! compiler, roots made by the builder, seeded chance.
+//! compiler, roots made by the builder.
 #![allow(dead_code, unreachable_pub, reason = "each test uses a part")]
 
 use std::path::Path;
 use std::process::Command;
 
+use berth_chance::Random;
 use berth_delta::{Chunk, ChunkError, Decoder, Limits, Patch, Prefix};
 use berth_tree::{Kind, Metadata, Node, Spool, Tree};
 
@@ -48,27 +49,6 @@ pub fn round_trip(old: &[u8], new: &[u8]) -> Vec<u8> {
     let patch = berth_delta::encode::create(old, new).expect("create");
     assert!(apply(&patch, old).expect("apply") == new, "another result");
     patch
-}
-
-/// SplitMix64: the same numbers for the same seed.
-pub struct Chance(pub u64);
-
-impl Chance {
-    pub fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut value = self.0;
-        value = (value ^ (value >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        value = (value ^ (value >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        value ^ (value >> 31)
-    }
-
-    pub fn below(&mut self, end: usize) -> usize {
-        (self.next() % end.max(1) as u64) as usize
-    }
-
-    pub fn bytes(&mut self, count: usize) -> Vec<u8> {
-        (0..count).map(|_| self.next() as u8).collect()
-    }
 }
 
 /// A program of many functions that call each other and share data. A later version has more and
@@ -197,7 +177,7 @@ pub fn root(files: &[(&str, Vec<u8>)]) -> Vec<u8> {
 /// A kernel payload as our builder packs it, in something like a boot image.
 pub fn boot_image(content: &[u8], front: usize) -> Vec<u8> {
     const BLOCK: usize = 128 * 1024;
-    let mut image = Chance(7).bytes(20_000);
+    let mut image = Random::from_seed(7).bytes(20_000);
     image.resize(20_000 + front, 0);
     image.extend([0x28, 0xb5, 0x2f, 0xfd, 0xa0]);
     image.extend((content.len() as u32).to_le_bytes());
@@ -207,6 +187,6 @@ pub fn boot_image(content: &[u8], front: usize) -> Vec<u8> {
         image.extend(&header.to_le_bytes()[..3]);
         image.extend(block);
     }
-    image.extend(Chance(8).bytes(5000));
+    image.extend(Random::from_seed(8).bytes(5000));
     image
 }

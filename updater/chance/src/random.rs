@@ -27,8 +27,28 @@ impl Random {
         }
     }
 
+    /// The same for numbers of 64 bits.
+    pub fn within(&mut self, bound: u64) -> u64 {
+        self.next_u64() % bound.max(1)
+    }
+
     /// One chance in two.
     pub fn coin(&mut self) -> bool {
         self.next_u64() >> 63 == 1
+    }
+
+    /// One chance in so many.
+    pub fn one_in(&mut self, chances: usize) -> bool {
+        self.below(chances) == 0
+    }
+
+    /// One of a list that is not empty.
+    pub fn pick<'a, T>(&mut self, list: &'a [T]) -> &'a T {
+        &list[self.below(list.len())]
+    }
+
+    /// So many bytes.
+    pub fn bytes(&mut self, count: usize) -> Vec<u8> {
+        (0..count).map(|_| (self.next_u64() >> 56) as u8).collect()
     }
 }
