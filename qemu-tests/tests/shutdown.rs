@@ -334,8 +334,9 @@ fn a_state_whose_growth_is_only_in_its_journal_is_grown_by_the_next_start() -> T
     up_to_date(&machine)?;
     churned(&machine)?;
     machine.shut_down(within(20))?;
-    judges::flatten(machine.overlay(0), &disk)?;
-    judges::copy_partition(&disk, STATE, &state)?;
+    let grown = scratch.path().join("grown.raw");
+    judges::flatten(machine.overlay(0), &grown)?;
+    judges::copy_partition(&grown, STATE, &state)?;
     if blocks()? < in_journal {
         return Err(Error::broken(format!("it has {} blocks", blocks()?)));
     }
