@@ -189,8 +189,8 @@ pub(crate) struct Test {
     #[arg(long, value_name = "N", default_value_t = berth::faults::DEFAULT_CUTS,
           value_parser = clap::value_parser!(u64).range(0..=1_000_000))]
     pub(crate) power_cut: u64,
-    /// Publish versions that must not stay: one whose kernel panics, one whose containers stay
-    /// unhealthy, one that loses the update server
+    /// Publish versions that must not stay: one whose kernel panics, one whose containers end
+    /// at once, one whose containers stay unhealthy, one that loses the update server
     #[arg(long)]
     pub(crate) bad_update: bool,
     /// Memory of the machine, MiB

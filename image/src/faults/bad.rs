@@ -19,6 +19,8 @@ const NO_PORT: u16 = 9;
 /// An address from which nothing is reached (RFC 5737).
 const NOWHERE: &str = "schema = 1\n[image]\nname = \"test\"\nversion = \"1\"\n[network.lan]\n\
                        addresses = [\"192.0.2.7/24\"]\ngateway = \"192.0.2.1\"\n";
+/// Less than the pages that the kernel needs for a process before its first instruction.
+const NO_MEMORY: u64 = 64 << 10;
 const PAUSE: Duration = Duration::from_millis(200);
 
 /// What is wrong with a version.
@@ -26,6 +28,8 @@ const PAUSE: Duration = Duration::from_millis(200);
 pub enum Bad {
     /// Its first process cannot be started.
     Panics,
+    /// Its containers end as soon as they are started.
+    Starved,
     /// Its containers never become healthy.
     Unhealthy,
     /// It cannot reach the update server.
@@ -33,13 +37,19 @@ pub enum Bad {
 }
 
 impl Bad {
-    const ALL: [Self; 3] = [Self::Panics, Self::Unhealthy, Self::Unreachable];
+    const ALL: [Self; 4] = [
+        Self::Panics,
+        Self::Starved,
+        Self::Unhealthy,
+        Self::Unreachable,
+    ];
 
     /// In words.
     #[must_use]
     pub fn describe(self) -> &'static str {
         match self {
             Self::Panics => "a kernel that panics",
+            Self::Starved => "containers without the memory that they need",
             Self::Unhealthy => "containers that stay unhealthy",
             Self::Unreachable => "a network without the update server",
         }
@@ -56,7 +66,8 @@ pub(super) fn test(
     let within_ms = u64::try_from(rig.within(20).as_millis()).unwrap_or(u64::MAX);
     let mut numbers = Vec::new();
     for bad in Bad::ALL {
-        if bad == Bad::Unhealthy && shelf.has_no_containers() {
+        let of_containers = matches!(bad, Bad::Starved | Bad::Unhealthy);
+        if of_containers && shelf.has_no_containers() {
             continue;
         }
         numbers.push((Some(bad), add(shelf, bad, within_ms)?));
@@ -104,6 +115,11 @@ fn add(shelf: &mut Shelf<'_>, bad: Bad, within_ms: u64) -> Result<usize, Error> 
         }
         match bad {
             Bad::Panics => {}
+            Bad::Starved => {
+                for container in &mut config.containers {
+                    container.memory_bytes = Some(NO_MEMORY);
+                }
+            }
             Bad::Unhealthy => config.containers.iter_mut().for_each(never_healthy),
             Bad::Unreachable => config.networks.clone_from(&nowhere.networks),
         }
