@@ -3,6 +3,8 @@
 
 mod common;
 
+use std::time::Instant;
+
 use berth_chance::Random;
 use berth_delta::{CHUNK, Kind, Remedy};
 use common::{boot_image, kernel, parse, payload, program, root, round_trip};
@@ -253,4 +255,25 @@ fn another_source_is_noticed_in_every_chunk_that_needs_it() {
             .unwrap_err();
         assert_eq!(error.remedy(), Remedy::FullImage);
     }
+}
+
+/// What is there twice, once nearly and once exactly, is longer elsewhere at each byte, but not by
+/// enough to leave for it.
+#[test]
+fn content_that_repeats_itself_takes_about_the_time_of_other_content() {
+    let mut random = Random::from_seed(8);
+    let (front, exact) = (random.bytes(60_000), random.bytes(MIB));
+    let mut nearly = exact.clone();
+    nearly[1000] ^= 1;
+    nearly[1_000_000] ^= 1;
+    let other = random.bytes(MIB);
+    let new = [&front[..], &exact].concat();
+    let time = |second: &[u8]| {
+        let old = [&front[..], &nearly, second].concat();
+        let start = Instant::now();
+        round_trip(&old, &new);
+        start.elapsed()
+    };
+    let (plain, repeated) = (time(&other), time(&exact));
+    assert!(repeated < plain * 20, "{repeated:?}, otherwise {plain:?}");
 }

@@ -11,11 +11,15 @@ const STEP_MAX: u32 = 1 << 17;
 const MISSES_MAX: u32 = 3;
 /// Entries that may repeat the one before in a row.
 const SAME_MAX: u32 = 8;
+/// Entries among the first that may repeat the one before: fewer than half.
+const SAME_IN_MIN: u32 = ENTRIES_MIN / 2 - 2;
 /// Smaller numbers are counts or text, not places.
 const PLACE_MIN: u32 = 0x1_0000;
 /// Entry lengths that compilers and the kernel make tables of; those that come first may not be
 /// taken for parts of longer ones.
 const STRIDES: [u32; 6] = [4, 8, 12, 16, 24, 14];
+/// The longest of them, in bytes: a word may begin at each.
+const COLUMNS_MAX: usize = 24;
 
 /// The tables of a file, in its order.
 pub(crate) fn find(file: &[u8]) -> Vec<Table> {
@@ -43,8 +47,9 @@ pub(crate) fn find(file: &[u8]) -> Vec<Table> {
 fn find_in(file: &[u8], start: usize, stride: u32, tables: &mut Vec<Table>) {
     let alignment = if stride.is_multiple_of(4) { 4 } else { 2 };
     let mut at = start.next_multiple_of(alignment);
+    let mut columns = [0; COLUMNS_MAX];
     while at + stride as usize <= file.len() {
-        match with_stride(file, at, stride) {
+        match with_stride(file, at, stride, &mut columns) {
             Some(table) => {
                 at = table.end() as usize;
                 tables.push(table);
@@ -54,11 +59,21 @@ fn find_in(file: &[u8], start: usize, stride: u32, tables: &mut Vec<Table>) {
     }
 }
 
-fn with_stride(file: &[u8], at: usize, stride: u32) -> Option<Table> {
+/// `columns`: of the words that are a multiple of `stride` apart, none that begins before this
+/// rises. A step that is none is looked at once, and not from each of the entries in front of it.
+fn with_stride(file: &[u8], at: usize, stride: u32, columns: &mut [usize]) -> Option<Table> {
     let mut words = 0;
     for word in 0..stride / 4 {
-        if rises(file, at + word as usize * 4, stride as usize, ENTRIES_MIN) {
-            words |= 1 << word;
+        let word_at = at + word as usize * 4;
+        let Some(column) = columns.get_mut(word_at % stride as usize) else {
+            continue;
+        };
+        if word_at < *column {
+            continue;
+        }
+        match rises(file, word_at, stride as usize) {
+            Ok(()) => words |= 1 << word,
+            Err(next) => *column = next,
         }
     }
     if words == 0 {
@@ -91,17 +106,21 @@ fn with_stride(file: &[u8], at: usize, stride: u32) -> Option<Table> {
     })
 }
 
-/// Whether the word at `at` and those of the next entries are sorted.
-fn rises(file: &[u8], at: usize, stride: usize, entries: u32) -> bool {
-    let mut moved = 0;
-    for entry in 1..entries as usize {
-        match step(file, at + entry * stride, stride) {
-            Some(Step::Up) => moved += 1,
-            Some(Step::None) => {}
-            Some(Step::Far) | None => return false,
+/// Whether the word at `at` and those of the next entries are sorted; if not, the first place from
+/// which that may be so.
+fn rises(file: &[u8], at: usize, stride: usize) -> Result<(), usize> {
+    let mut same = 0;
+    for entry in 1..ENTRIES_MIN as usize {
+        let here = at + entry * stride;
+        match step(file, here, stride) {
+            Some(Step::Up) => {}
+            Some(Step::None) if same < SAME_IN_MIN => same += 1,
+            Some(Step::None) => return Err(at + stride),
+            Some(Step::Far) => return Err(here),
+            None => return Err(file.len()),
         }
     }
-    moved > entries / 2
+    Ok(())
 }
 
 /// How a word follows the one before it.

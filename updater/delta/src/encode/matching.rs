@@ -9,6 +9,9 @@ use crate::map::Segment;
 
 /// A new match must be this much better than going on with the last one.
 const MARGIN: usize = 8;
+/// Behind the start of a match longer than this, the rest of it is taken for the longest match:
+/// where old and new repeat themselves, each byte of one would be compared with all of the others.
+const CARRIED_MIN: usize = 1 << 10;
 /// Matches are looked for up to this length, then simply extended.
 const SEARCH_MAX: usize = 1 << 16;
 
@@ -46,9 +49,13 @@ impl Scan<'_> {
             // How many bytes agree from `scan` on if the last segment goes on.
             let mut going_on = 0_usize;
             scan += length;
+            length = 0;
             let mut counted = scan;
             while scan < new.len() {
-                (position, length) = longest(suffixes, old, &new[scan..]);
+                (position, length) = match length > CARRIED_MIN {
+                    true => (position + 1, length - 1),
+                    false => longest(suffixes, old, &new[scan..]),
+                };
                 while counted < scan + length {
                     going_on += usize::from(self.agrees(counted));
                     counted += 1;
