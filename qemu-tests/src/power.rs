@@ -143,6 +143,7 @@ impl Lane {
         if random.below(ERASED) == 0 && variables.exists() {
             remove(&variables)?;
             self.totals.erased += 1;
+            self.book.variables_are_erased();
         }
         let kept = self.keep_beginning()?;
         let socket = self.published.scratch().join("power");
@@ -279,6 +280,7 @@ impl Lane {
                 self.fetch_page(machine)?;
             }
             News::Rejected | News::RejectedBefore => self.totals.rejected += 1,
+            News::Unknown => self.totals.unknown += 1,
             News::Starved => self.totals.starved += 1,
         }
         if let Some(delay) = cut.after(news) {

@@ -113,6 +113,7 @@ impl Outcome {
                 "disks": totals.disks,
                 "tables_repaired": totals.repaired,
                 "variables_erased": totals.erased,
+                "trials_unknown": totals.unknown,
                 "starved": totals.starved,
                 "unflushed_writes": totals.loss.unflushed,
                 "dropped_writes": totals.loss.dropped,

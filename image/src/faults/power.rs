@@ -103,6 +103,7 @@ impl Victim<'_, '_> {
         self.shelf.offer(self.book.offered());
         if random.below(ERASED) == 0 && self.rig.forget_variables() {
             self.totals.erased += 1;
+            self.book.variables_are_erased();
         }
         let mut run = Run {
             life: Life::default(),
@@ -203,6 +204,7 @@ impl Victim<'_, '_> {
                 }
             }
             News::Rejected | News::RejectedBefore => self.totals.rejected += 1,
+            News::Unknown => self.totals.unknown += 1,
             News::Starved => self.totals.starved += 1,
         }
         if let Some(delay) = run.cut.after(news) {

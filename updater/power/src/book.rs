@@ -1,7 +1,9 @@
 //! What is known about a machine from start to start, and what its console must never say.
 //!
 //! - What comes up is the committed version, or one trial of the version that is offered; never
-//!   anything older than what was once seen committed, and no version is tried twice.
+//!   anything older than what was once seen committed, and no version is tried twice. There is one
+//!   exception: a cut in the first second of a trial, before that is saved, with which the firmware
+//!   loses its variables as well. Then nothing is left that could tell, and the machine says so.
 //! - It comes up from its verified root, every phase of its start ends well, and it does not panic.
 //! - After the phase that repairs it, the partition table is whole (the caller looks at the disk).
 
@@ -17,6 +19,9 @@ const PANIC: &str = "Kernel panic - not syncing";
 /// Panics of an emulated machine that the computer had no time for: they are about clocks, and
 /// no disk has a part in them.
 const STARVED: [&str; 2] = ["IO-APIC + timer doesn't work", "softlockup: hung tasks"];
+
+/// What a machine says whose firmware has lost its variables.
+const FORGOTTEN: &str = "the firmware forgot the request to try version";
 
 /// A version of the machine.
 #[derive(Clone, Debug)]
@@ -34,9 +39,24 @@ pub struct Book {
     committed: usize,
     offered: usize,
     came_up: bool,
+    /// The firmware has lost its variables since that trial.
+    erased: bool,
+    /// The offered version's second trial.
+    second: Second,
     over: bool,
     /// The version before the offered one, when a cut in its trial left open what became of it.
     in_doubt: Option<usize>,
+}
+
+/// What is known of a second trial.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Second {
+    /// There must not be one.
+    No,
+    /// The machine has said that it cannot know of the first, and rightly.
+    Allowed,
+    /// It was started.
+    Started,
 }
 
 /// A thing that happened.
@@ -60,6 +80,8 @@ pub enum News {
     Rejected,
     /// The version before the offered one was given up.
     RejectedBefore,
+    /// Whether the offered version was tried is known to nobody but this book.
+    Unknown,
     /// The newest version runs.
     Current,
     /// The computer had no time for the machine.
@@ -93,6 +115,8 @@ impl Book {
             committed: 0,
             offered: 0,
             came_up: false,
+            erased: false,
+            second: Second::No,
             over: true,
             in_doubt: None,
         }
@@ -106,8 +130,15 @@ impl Book {
         self.in_doubt = (self.came_up && !self.over).then_some(self.offered);
         self.offered += 1;
         self.came_up = false;
+        self.erased = false;
+        self.second = Second::No;
         self.over = false;
         true
+    }
+
+    /// The firmware has lost its variables.
+    pub fn variables_are_erased(&mut self) {
+        self.erased = self.came_up;
     }
 
     /// The number of the version that is offered.
@@ -203,9 +234,16 @@ impl Book {
                 self.name(self.offered)
             ));
         }
-        if self.came_up {
-            return Err(format!("version {version} is tried for the second time"));
-        }
+        self.second = match (self.came_up, self.second) {
+            (false, second) => second,
+            (true, Second::Allowed) => Second::Started,
+            (true, Second::No) => {
+                return Err(format!("version {version} is tried for the second time"));
+            }
+            (true, Second::Started) => {
+                return Err(format!("version {version} is tried for the third time"));
+            }
+        };
         self.came_up = true;
         Ok(true)
     }
@@ -236,7 +274,27 @@ impl Book {
             ("current", Some(number)) if number == self.committed => Ok(Some(News::Current)),
             ("current", _) => Err(format!("it says: {sentence}")),
             ("trouble", _) if sentence.contains("cannot update itself") => Err(sentence.to_owned()),
+            ("trouble", Some(number)) if number == self.offered && sentence.contains(FORGOTTEN) => {
+                self.is_forgotten(sentence)
+            }
             _ => Ok(None),
+        }
+    }
+}
+
+impl Book {
+    /// The machine says that its firmware forgot the trial.
+    fn is_forgotten(&mut self, sentence: &str) -> Result<Option<News>, String> {
+        match (self.came_up, self.erased, self.second) {
+            // It never began.
+            (false, _, _) => Ok(None),
+            (true, true, Second::No) => {
+                self.second = Second::Allowed;
+                Ok(Some(News::Unknown))
+            }
+            // Said again, after a cut before the second trial.
+            (true, _, Second::Allowed) => Ok(None),
+            (true, _, _) => Err(format!("it says: {sentence}")),
         }
     }
 }

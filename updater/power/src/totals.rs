@@ -28,6 +28,8 @@ pub struct Totals {
     pub repaired: u64,
     /// Times that the firmware had lost its variables.
     pub erased: u64,
+    /// Versions that were tried before, which nobody could know after such a loss.
+    pub unknown: u64,
     /// Machines that the computer had no time for.
     pub starved: u64,
     /// Cuts that left unflushed writes.
@@ -65,6 +67,7 @@ impl Totals {
         self.disks += other.disks;
         self.repaired += other.repaired;
         self.erased += other.erased;
+        self.unknown += other.unknown;
         self.starved += other.starved;
         self.with_unflushed += other.with_unflushed;
         self.within_table += other.within_table;
@@ -107,8 +110,9 @@ impl fmt::Display for Totals {
         )?;
         writeln!(
             out,
-            "{} tables repaired; variables erased {} times; {} machines starved",
-            self.repaired, self.erased, self.starved
+            "{} tables repaired; variables erased {} times, {} times with all that told of a trial; \
+             {} machines starved",
+            self.repaired, self.erased, self.unknown, self.starved
         )?;
         write!(out, "cuts by phase:")?;
         for (phase, count) in &self.phases {

@@ -156,3 +156,39 @@ fn a_panic_a_phase_that_fails_and_a_committed_version_that_is_rejected_break_the
     assert_eq!(bench.line(clocks)?, Some(News::Starved));
     Ok(())
 }
+
+/// The first trial ended before it was saved, and nothing in the firmware tells of it either.
+#[test]
+fn a_version_whose_trial_nobody_can_know_of_is_tried_once_more_and_never_a_third_time()
+-> Result<(), Box<dyn std::error::Error>> {
+    let forgot = "[    2.7] berth: update=trouble version=2 : the firmware forgot the request to \
+                  try version 2 (its variables are gone): it was not tried, or lost its power";
+    let mut bench = Bench::new()?;
+    assert_eq!(bench.starts(2)?, TRIAL);
+    assert!(bench.line(forgot).is_err(), "its variables are there");
+
+    let mut bench = Bench::new()?;
+    assert_eq!(bench.line(forgot)?, None, "no trial has begun");
+    assert_eq!(bench.starts(2)?, TRIAL);
+    bench.book.variables_are_erased();
+    assert!(bench.starts(2).is_err(), "it has not said so");
+
+    let mut bench = Bench::new()?;
+    assert_eq!(bench.starts(2)?, TRIAL);
+    bench.book.variables_are_erased();
+    assert_eq!(bench.starts(1)?, COMMITTED);
+    assert_eq!(bench.line(forgot)?, Some(News::Unknown));
+    assert_eq!(bench.starts(2)?, TRIAL);
+    bench.book.variables_are_erased();
+    assert_eq!(bench.starts(1)?, COMMITTED);
+    assert!(bench.line(forgot).is_err(), "it was saved this time");
+    assert!(bench.starts(2).is_err(), "tried for the third time");
+
+    // Erased before the trial, and not since.
+    let mut bench = Bench::new()?;
+    bench.book.variables_are_erased();
+    assert_eq!(bench.starts(2)?, TRIAL);
+    assert_eq!(bench.starts(1)?, COMMITTED);
+    assert!(bench.line(forgot).is_err(), "nothing was erased since");
+    Ok(())
+}

@@ -46,7 +46,7 @@ pub enum News {
     Failed(Rejection),
     /// The firmware started the committed slot although it was asked for the other.
     Ignored(Version),
-    /// The firmware lost its variables: nothing was tried.
+    /// The firmware lost its variables: nothing was tried, or it ended before that was saved.
     Lost(Version),
 }
 
@@ -73,7 +73,8 @@ impl fmt::Display for News {
             Self::Lost(version) => write!(
                 out,
                 "the firmware forgot the request to try version {version} (its variables are \
-                 gone), so the version was not tried; it can be tried again"
+                 gone): it was not tried, or lost its power before it could save that; it can be \
+                 tried once more"
             ),
         }
     }
@@ -254,7 +255,7 @@ fn failed(
     without_trial(facts, record, vec![Action::Disarm], news)
 }
 
-/// The version was not tried; the phase says why.
+/// The version was not tried, as far as anybody can know; the phase says why.
 fn again_later(
     facts: &Facts<'_>,
     mut record: Record,
