@@ -6,27 +6,11 @@ use std::io;
 use std::path::Path;
 
 use berth_release::METADATA;
-use berth_trust::{Client, Clock, Entry, FetchError, Limits, Store, Target, Time};
+use berth_trust::write::FirstLook;
+use berth_trust::{Client, Clock, FetchError, Limits, Target, Time};
 use serde_json::Value;
 
 use super::{PublishError, now};
-
-/// Remembers nothing: each look is a new machine's first.
-struct Nothing;
-
-impl Store for Nothing {
-    fn load(&mut self, _: &Entry) -> Result<Option<Vec<u8>>, String> {
-        Ok(None)
-    }
-
-    fn save(&mut self, _: &Entry, _: &[u8]) -> Result<(), String> {
-        Ok(())
-    }
-
-    fn remove(&mut self, _: &Entry) -> Result<(), String> {
-        Ok(())
-    }
-}
 
 /// What the look found.
 pub(super) struct Look {
@@ -59,7 +43,7 @@ impl Look {
             }
         };
         let now = Time(i64::try_from(now()).unwrap_or(i64::MAX));
-        let mut store = Nothing;
+        let mut store = FirstLook;
         let clock = Clock::new(now, now);
         let client = Client::refresh(root, &mut store, &mut transport, clock, Limits::default())?;
         let targets = client.targets().collect();

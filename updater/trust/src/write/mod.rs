@@ -13,7 +13,8 @@ mod signing;
 pub use document::sign;
 pub use error::WriteError;
 pub use repository::{
-    DelegationPlan, Expiries, File, Paths, Plan, Repository, RolePlan, Signers, TargetFile,
+    DelegationPlan, Expiries, File, FirstLook, Paths, Plan, Repository, RolePlan, Signers,
+    TargetFile,
 };
 pub use root::{Role, RootDraft, RootStatus};
 pub use signing::{KeyRecord, SigningKey};

@@ -250,7 +250,7 @@ impl Repository {
                 .find(|file| file.name == name)
                 .map(|file| file.bytes.clone()))
         };
-        let mut store = Nothing;
+        let mut store = FirstLook;
         let clock = Clock::new(now, now);
         let limits = Limits::default();
         let mut client =
@@ -407,10 +407,11 @@ fn optional(read: &mut Read<'_>, name: &str) -> Result<Option<Vec<u8>>, WriteErr
     })
 }
 
-/// The store of a client that has seen nothing yet.
-struct Nothing;
+/// Remembers nothing: each look is a new client's first.
+#[derive(Clone, Copy, Debug)]
+pub struct FirstLook;
 
-impl Store for Nothing {
+impl Store for FirstLook {
     fn load(&mut self, _: &Entry) -> Result<Option<Vec<u8>>, String> {
         Ok(None)
     }
