@@ -39,6 +39,8 @@ pub struct Book {
     committed: usize,
     offered: usize,
     came_up: bool,
+    /// The trial has said that it is one, so its record is on the disk.
+    saved: bool,
     /// The firmware has lost its variables since that trial.
     erased: bool,
     /// The offered version's second trial.
@@ -115,6 +117,7 @@ impl Book {
             committed: 0,
             offered: 0,
             came_up: false,
+            saved: false,
             erased: false,
             second: Second::No,
             over: true,
@@ -130,6 +133,7 @@ impl Book {
         self.in_doubt = (self.came_up && !self.over).then_some(self.offered);
         self.offered += 1;
         self.came_up = false;
+        self.saved = false;
         self.erased = false;
         self.second = Second::No;
         self.over = false;
@@ -274,21 +278,23 @@ impl Book {
             ("current", Some(number)) if number == self.committed => Ok(Some(News::Current)),
             ("current", _) => Err(format!("it says: {sentence}")),
             ("trouble", _) if sentence.contains("cannot update itself") => Err(sentence.to_owned()),
+            ("trying", Some(number)) if number == self.offered => {
+                self.saved = true;
+                Ok(None)
+            }
             ("trouble", Some(number)) if number == self.offered && sentence.contains(FORGOTTEN) => {
                 self.is_forgotten(sentence)
             }
             _ => Ok(None),
         }
     }
-}
 
-impl Book {
     /// The machine says that its firmware forgot the trial.
     fn is_forgotten(&mut self, sentence: &str) -> Result<Option<News>, String> {
         match (self.came_up, self.erased, self.second) {
             // It never began.
             (false, _, _) => Ok(None),
-            (true, true, Second::No) => {
+            (true, true, Second::No) if !self.saved => {
                 self.second = Second::Allowed;
                 Ok(Some(News::Unknown))
             }

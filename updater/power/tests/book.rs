@@ -184,6 +184,14 @@ fn a_version_whose_trial_nobody_can_know_of_is_tried_once_more_and_never_a_third
     assert!(bench.line(forgot).is_err(), "it was saved this time");
     assert!(bench.starts(2).is_err(), "tried for the third time");
 
+    // The trial had said that it is one, and so had saved it.
+    let mut bench = Bench::new()?;
+    assert_eq!(bench.starts(2)?, TRIAL);
+    bench.line("[    2.7] berth: update=trying version=2 : version 2 is on trial")?;
+    bench.book.variables_are_erased();
+    assert_eq!(bench.starts(1)?, COMMITTED);
+    assert!(bench.line(forgot).is_err(), "the record knows of it");
+
     // Erased before the trial, and not since.
     let mut bench = Bench::new()?;
     bench.book.variables_are_erased();
