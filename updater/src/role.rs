@@ -10,7 +10,7 @@ use berth_fetch::{Authorities, Settings, Tls};
 use berth_provision::status::Status;
 use berth_provision::{Machine, Update, UpdatePolicy};
 use berth_slots::session::Session;
-use berth_slots::state::{Booted, State as SlotState};
+use berth_slots::state::{Booted, Running, State as SlotState};
 use berth_slots::sys::{BlockDevice, EfiVarFs, RecordFiles};
 
 use crate::bundle;
@@ -87,23 +87,10 @@ pub fn run(setup: Setup) -> Result<Infallible, String> {
         machine_seed: setup.seed,
         teller: Teller::by(setup.report),
     };
-    let mut slots = match role.open() {
-        Ok(slots) => slots,
-        Err(why) => {
-            // Not a matter of trying again: a disk without a second slot gets none by waiting.
-            role.teller.say(
-                State::Trouble,
-                "",
-                format!("this machine cannot update itself: {why}"),
-            );
-            loop {
-                sleep(IDLE);
-            }
-        }
-    };
+    let mut slots = role.opened();
     role.teller.list(slots.rejected());
     if let SlotState::Trying(_) | SlotState::Rejected(_) = slots.state()
-        && slots.running() == berth_slots::state::Running::Other
+        && slots.running() == Running::Other
     {
         role.try_out(&mut slots);
     }
@@ -152,6 +139,22 @@ pub(crate) struct Role {
 }
 
 impl Role {
+    /// The slots, once they can be had: a disk that gives no answer now may give one later.
+    fn opened(&mut self) -> Slots {
+        let mut failures = 0;
+        loop {
+            let why = match self.open() {
+                Ok(slots) => return slots,
+                Err(why) => why,
+            };
+            let sentence = format!("this machine cannot update itself: {why}");
+            self.teller.say(State::Trouble, "", sentence);
+            let pause_ms = decide::retry_ms(failures, self.update.every_ms);
+            sleep(Duration::from_millis(pause_ms));
+            failures = failures.saturating_add(1);
+        }
+    }
+
     fn open(&self) -> Result<Slots, String> {
         let node = self.places.disk.display();
         let disk = BlockDevice::open(&self.places.disk);
@@ -208,9 +211,17 @@ impl Role {
                         self.teller.say(State::Committed, &version, sentence);
                         return;
                     }
+                    Err(why) if slots.running() == Running::Committed => {
+                        let sentence = format!(
+                            "version {version} was tried and stays; the next start does what is \
+                             left to do: {why}"
+                        );
+                        self.teller.say(State::Committed, &version, sentence);
+                        return;
+                    }
                     Err(why) => {
                         let sentence =
-                            format!("version {version} is good and cannot be kept: {why}");
+                            format!("version {version} is good and cannot be kept yet: {why}");
                         self.teller.say(State::Trouble, &version, sentence);
                     }
                 },

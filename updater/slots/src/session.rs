@@ -62,6 +62,8 @@ pub struct Session<D, V, R> {
     booted: Booted,
     disk_sectors: u64,
     table: Table,
+    /// The table was not written to its end: each copy on the disk may be this one or another.
+    table_uncertain: bool,
     repaired: Repair,
     pair: Pair,
     running: Running,
@@ -110,6 +112,7 @@ impl<D: Block, V: Variables, R: Records> Session<D, V, R> {
             booted: booted.clone(),
             disk_sectors,
             table: loaded.table,
+            table_uncertain: loaded.repair != Repair::None,
             repaired: loaded.repair,
             pair,
             running,
@@ -118,9 +121,6 @@ impl<D: Block, V: Variables, R: Records> Session<D, V, R> {
             state: found.state,
             news: found.news,
         };
-        if session.repaired != Repair::None {
-            session.write_table()?;
-        }
         session.perform(found.actions)?;
         Ok(session)
     }
@@ -273,11 +273,15 @@ impl<D: Block, V: Variables, R: Records> Session<D, V, R> {
     /// Commits the version whose trial runs.
     ///
     /// # Errors
-    /// When no trial runs, or the disk fails.
+    /// When no trial runs, or something fails: before the table is written the trial goes on, and
+    /// after that the version is committed all the same ([`Session::running`] says which), and the
+    /// next start tidies what is left.
     pub fn confirm(&mut self) -> Result<(), Error> {
-        self.happen(Event::Confirm)?;
-        self.running = Running::Committed;
-        Ok(())
+        let confirmed = self.happen(Event::Confirm);
+        if self.running == Running::Committed && matches!(self.state, State::Trying(_)) {
+            self.state = State::Committed;
+        }
+        confirmed
     }
 
     /// Commits the staged version without a trial, for firmware that cannot do one: nothing leads
@@ -286,9 +290,7 @@ impl<D: Block, V: Variables, R: Records> Session<D, V, R> {
     /// # Errors
     /// When no version is staged, or the disk fails.
     pub fn commit_untried(&mut self) -> Result<(), Error> {
-        self.happen(Event::CommitUntried)?;
-        self.running = Running::Other;
-        Ok(())
+        self.happen(Event::CommitUntried)
     }
 
     /// Remembers that the running version failed its trial; the caller restarts the machine.
@@ -325,6 +327,9 @@ impl<D: Block, V: Variables, R: Records> Session<D, V, R> {
     }
 
     fn perform(&mut self, actions: Vec<Action>) -> Result<(), Error> {
+        if self.table_uncertain {
+            self.put_table(self.table.clone())?;
+        }
         for action in actions {
             match action {
                 Action::Save(record) => self.save(*record)?,
@@ -365,19 +370,21 @@ impl<D: Block, V: Variables, R: Records> Session<D, V, R> {
         Ok(())
     }
 
-    /// Writes a table that differs from the disk's.
+    /// Writes a table that differs from the disk's. Only one that was written to its end is what
+    /// is known from then on; after a failure the one before is written again, before all else.
     fn put_table(&mut self, table: Table) -> Result<(), Error> {
-        if table == self.table {
+        if table == self.table && !self.table_uncertain {
             return Ok(());
         }
-        self.pair = Pair::of(&table)?;
-        self.table = table;
-        self.write_table()
-    }
-
-    fn write_table(&mut self) -> Result<(), Error> {
-        let written = write_table(&mut self.disk, &self.table, self.disk_sectors);
-        written.map_err(|error| Error::Disk("write the partition table of", error))
+        let pair = Pair::of(&table)?;
+        let running = Running::of(&pair, self.booted.root.partition_guid());
+        let running = running.ok_or(Error::RunsElsewhere)?;
+        self.table_uncertain = true;
+        let written = write_table(&mut self.disk, &table, self.disk_sectors);
+        written.map_err(|error| Error::Disk("write the partition table of", error))?;
+        self.table_uncertain = false;
+        (self.table, self.pair, self.running) = (table, pair, running);
+        Ok(())
     }
 
     fn table_with_room(&self, target: &Target) -> Result<Table, Error> {
