@@ -55,10 +55,7 @@ fn answer(text: &str) -> Vec<u8> {
 }
 
 fn client() -> Client {
-    Client::new(Settings {
-        patience: Duration::from_millis(500),
-        ..Settings::default()
-    })
+    Client::new(Settings::default())
 }
 
 fn whole(client: &mut Client, url: &Url) -> Result<Vec<u8>, Error> {
@@ -150,7 +147,11 @@ fn a_body_that_breaks_off_says_where() {
 fn a_server_that_says_nothing_is_not_waited_for() {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a listener");
     let url = format!("http://{}/", listener.local_addr().expect("its address"));
-    let got = whole(&mut client(), &Url::parse(&url).expect("a URL"));
+    let mut impatient = Client::new(Settings {
+        patience: Duration::from_millis(500),
+        ..Settings::default()
+    });
+    let got = whole(&mut impatient, &Url::parse(&url).expect("a URL"));
     assert!(matches!(got, Err(Error::Silent { .. })), "{got:?}");
 }
 

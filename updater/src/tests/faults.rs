@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::symlink;
+use std::time::Duration;
 
 use berth_fetch::Settings;
 use berth_slots::state::State as SlotState;
@@ -105,10 +106,21 @@ fn what_breaks_off_is_said_and_goes_on_where_it_was() {
                 true => fault,
                 false => Fault::None,
             });
-        let mut updater = scene.updater();
+        let impatient = Settings {
+            patience: Duration::from_millis(300),
+            ..Settings::default()
+        };
+        let mut updater = match fault {
+            Fault::Stall => scene.world.role(impatient),
+            _ => scene.updater(),
+        };
         fails(&mut updater, words);
         let asked = scene.server.asked().len();
         scene.server.fault(|_| Fault::None);
+        if fault == Fault::Stall {
+            // A busy computer's own server may take longer than that.
+            updater = scene.updater();
+        }
         takes_it(&mut updater, &scene.two);
         // The boot image was there already.
         let boot = release.deltas[0].boot.path();

@@ -5,7 +5,6 @@ use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
-use std::time::Duration;
 
 use berth_cuts::life;
 use berth_fetch::Settings;
@@ -113,10 +112,6 @@ impl World {
         );
         let said = self.at("said");
         let pipe = File::create(&said).expect("the pipe");
-        let settings = Settings {
-            patience: Duration::from_millis(300),
-            ..settings
-        };
         let url = self.update.url.as_deref();
         let server = url.map(|url| Web::new(url, settings).expect("a URL"));
         let (now, disks) = (Rc::clone(&self.now), self.disks.clone());
