@@ -1,53 +1,10 @@
-//! The names of Linux capabilities, by number (capabilities(7)).
+//! Capabilities as people write them.
 
-/// Every capability, in the kernel's order.
-pub(crate) const ALL: [&str; 41] = [
-    "CAP_CHOWN",
-    "CAP_DAC_OVERRIDE",
-    "CAP_DAC_READ_SEARCH",
-    "CAP_FOWNER",
-    "CAP_FSETID",
-    "CAP_KILL",
-    "CAP_SETGID",
-    "CAP_SETUID",
-    "CAP_SETPCAP",
-    "CAP_LINUX_IMMUTABLE",
-    "CAP_NET_BIND_SERVICE",
-    "CAP_NET_BROADCAST",
-    "CAP_NET_ADMIN",
-    "CAP_NET_RAW",
-    "CAP_IPC_LOCK",
-    "CAP_IPC_OWNER",
-    "CAP_SYS_MODULE",
-    "CAP_SYS_RAWIO",
-    "CAP_SYS_CHROOT",
-    "CAP_SYS_PTRACE",
-    "CAP_SYS_PACCT",
-    "CAP_SYS_ADMIN",
-    "CAP_SYS_BOOT",
-    "CAP_SYS_NICE",
-    "CAP_SYS_RESOURCE",
-    "CAP_SYS_TIME",
-    "CAP_SYS_TTY_CONFIG",
-    "CAP_MKNOD",
-    "CAP_LEASE",
-    "CAP_AUDIT_WRITE",
-    "CAP_AUDIT_CONTROL",
-    "CAP_SETFCAP",
-    "CAP_MAC_OVERRIDE",
-    "CAP_MAC_ADMIN",
-    "CAP_SYSLOG",
-    "CAP_WAKE_ALARM",
-    "CAP_BLOCK_SUSPEND",
-    "CAP_AUDIT_READ",
-    "CAP_PERFMON",
-    "CAP_BPF",
-    "CAP_CHECKPOINT_RESTORE",
-];
+use berth_containers::capabilities::NAMES;
 
 /// The number of a capability by its full name.
 pub(crate) fn number(name: &str) -> Option<usize> {
-    ALL.iter().position(|known| *known == name)
+    NAMES.iter().position(|known| *known == name)
 }
 
 /// `NET_BIND_SERVICE` or `CAP_NET_BIND_SERVICE` as the kernel's full name.
@@ -67,7 +24,7 @@ pub(crate) fn full_name(text: &str) -> Result<String, String> {
     if number(&full).is_some() {
         return Ok(full);
     }
-    let known = ALL.iter().filter_map(|name| name.strip_prefix("CAP_"));
+    let known = NAMES.iter().filter_map(|name| name.strip_prefix("CAP_"));
     Err(
         match crate::config::nearest(full.trim_start_matches("CAP_"), known) {
             Some(near) => format!("{text:?} is no capability; did you mean {near:?}?"),

@@ -1,5 +1,6 @@
 //! What a container may do beyond the safe defaults, in words.
 
+use berth_containers::capabilities::NAMES;
 use berth_containers::spec::{Container, NamespaceKind, Seccomp};
 
 /// Namespaces whose absence opens something, and what.
@@ -26,7 +27,7 @@ pub(crate) fn capabilities(container: &Container) -> impl Iterator<Item = &str> 
 
 /// Whether it may have every capability.
 pub(crate) fn has_every_capability(container: &Container) -> bool {
-    container.oci.process.capabilities.bounding.len() == crate::capabilities::ALL.len()
+    container.oci.process.capabilities.bounding.len() == NAMES.len()
 }
 
 /// What else is less strict than the default, but for devices.

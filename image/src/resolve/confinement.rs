@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use berth_containers::capabilities::NAMES;
 use berth_containers::spec::{
     Capabilities, Device, IdMapping, Linux, Namespace, NamespaceKind, Resources, Rlimit, Seccomp,
 };
 
-use crate::capabilities;
 use crate::config::{ContainerConfig, NetworkMode};
 
 /// User ids of one container with a user namespace.
@@ -117,7 +117,7 @@ fn resources(config: &ContainerConfig) -> Resources {
 /// ambient too, or it would be lost at exec.
 pub(super) fn capability_sets(config: &ContainerConfig, uid: u32) -> Capabilities {
     let granted: Vec<String> = if config.privileged {
-        capabilities::ALL.map(str::to_owned).to_vec()
+        NAMES.map(str::to_owned).to_vec()
     } else {
         config.cap_add.clone()
     };

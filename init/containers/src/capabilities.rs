@@ -5,7 +5,7 @@ use crate::spec;
 use crate::sys::{Errno, process};
 
 /// Every capability of Linux 6.12, at the position that is its number.
-const NAMES: [&str; 41] = [
+pub const NAMES: [&str; 41] = [
     "CAP_CHOWN",
     "CAP_DAC_OVERRIDE",
     "CAP_DAC_READ_SEARCH",

@@ -4,6 +4,7 @@
 //! [`plan::Plan`] of it, and launches that as often as its supervision ([`supervise`]) says.
 //! Decisions are pure; system calls sit in `sys`. Nothing here waits for a child, but a prober for its own.
 
+pub mod capabilities;
 pub mod health;
 pub mod launch;
 pub mod log;
@@ -13,7 +14,6 @@ pub mod report;
 pub mod spec;
 pub mod supervise;
 
-mod capabilities;
 mod child;
 mod devices;
 mod mounts;
