@@ -172,7 +172,6 @@ pub(crate) fn run_updater() -> Result<(), Failure> {
         trust,
         places: Places {
             disk: disk.node(),
-            root: PathBuf::from("/dev/dm-0"),
             state: state::own(DIRECTORY),
             status: PathBuf::from(berth_provision::status::STATUS_PATH),
             certificates: PathBuf::from(CA_PATH),

@@ -34,10 +34,9 @@ pub(crate) fn decide(offer: &Release, facts: &Facts) -> Step {
     if root == facts.running_root {
         return Step::Current;
     }
-    if facts.staged_root == Some(root) {
-        return Step::Staged;
-    }
     match facts.place {
+        // A rollout that was stopped is stopped for those, too, that hold the version already.
+        Place::Now if facts.staged_root == Some(root) => Step::Staged,
         Place::Now => Step::Stage,
         Place::At(time) => Step::Turn(Some(time)),
         Place::Nowhere => Step::Turn(None),

@@ -4,7 +4,7 @@
 use std::fs;
 use std::path::PathBuf;
 
-use berth_release::Release;
+use berth_release::{Place, Release};
 use berth_slots::record::Rejection;
 use berth_slots::session::Error as SlotError;
 use berth_slots::state::{Refusal, Running, State as SlotState};
@@ -60,7 +60,8 @@ impl Role {
             (None | Some(Err(_)), Some(version)) => self.have_it_tried(slots, &version),
             (Some(next), _) => next.map(|next| next.unwrap_or(Next::Look)),
             (None, None) => {
-                if slots.news().is_none() && self.teller.last() == State::Unknown {
+                let over = self.refused.is_empty() && self.teller.last() == State::Trouble;
+                if over || self.teller.last() == State::Unknown {
                     let sentence = "no bundle is plugged in, and there is no server to ask";
                     self.teller.say(State::Waiting, "", sentence.to_owned());
                 }
@@ -128,10 +129,14 @@ impl Role {
         offer.map(drop)
     }
 
-    /// Whether a version was taken from a bundle.
+    /// Whether a version came by a bundle, or cannot have come otherwise.
     pub(crate) fn came_by_bundle(&self, version: &str) -> bool {
+        self.taken_from_bundle(version) || self.server.is_none()
+    }
+
+    fn taken_from_bundle(&self, version: &str) -> bool {
         let kept = fs::read_to_string(self.places.state.join(BY_BUNDLE));
-        kept.is_ok_and(|kept| kept == version) || self.server.is_none()
+        kept.is_ok_and(|kept| kept == version)
     }
 
     fn remember_source(&self, from: From, version: &str) -> Result<(), String> {
@@ -172,7 +177,9 @@ impl Role {
             staged_root: staged_root(slots, release),
             place: match from {
                 // Whoever brings a bundle to a machine has chosen the machine.
-                From::Bundle => berth_release::Place::Now,
+                From::Bundle => Place::Now,
+                From::Server if self.taken_from_bundle(&release.version) => Place::Now,
+                From::Server if exchanged(slots) => Place::Now,
                 From::Server => {
                     let (seed, wave) = (&self.machine_seed, self.update.wave);
                     release.rollout.place(seed, &release.version, wave, now)
@@ -180,10 +187,14 @@ impl Role {
             },
         };
         let version = release.version.clone();
-        match decide::decide(release, &facts) {
+        let step = decide::decide(release, &facts);
+        if from == From::Server && step != Step::Staged {
+            self.call_off(slots)?;
+        }
+        match step {
             Step::Current => {
                 // What became of the last trial stays to be read.
-                let quiet = slots.news().is_some() || self.teller.last() == State::Committed;
+                let quiet = matches!(self.teller.last(), State::Committed | State::Rejected);
                 // The server may know of a newer one.
                 let last_word = from == From::Server || self.server.is_none();
                 if last_word && !quiet {
@@ -227,6 +238,17 @@ impl Role {
             Step::Staged => {}
         }
         self.have_it_tried(slots, &version).map(Some)
+    }
+
+    /// Takes back the trial of a version that is not offered to this machine any more: its publisher
+    /// has a newer one, or has stopped it.
+    fn call_off(&self, slots: &mut Slots) -> Result<(), String> {
+        match slots.state() {
+            SlotState::Armed(target) if !self.taken_from_bundle(target.version.as_str()) => {
+                slots.disarm().map_err(|why| why.to_string())
+            }
+            _ => Ok(()),
+        }
     }
 
     /// A version that is offered and not taken.
@@ -276,8 +298,7 @@ impl Role {
         if untried && matches!(in_s, None | Some(0)) {
             slots.commit_untried().map_err(|why| why.to_string())?;
         }
-        let exchanged = matches!(slots.state(), SlotState::Committed);
-        let tries = match untried || exchanged {
+        let tries = match untried || exchanged(slots) {
             true => "runs it without a trial, as without_trial = true says",
             false => "tries it",
         };
@@ -313,12 +334,16 @@ fn forgive(slots: &mut Slots, target: &Target) -> Result<(), SlotError> {
     }
 }
 
+/// A version was committed without a trial: what runs is the one before, until the next start.
+fn exchanged(slots: &Slots) -> bool {
+    matches!(slots.state(), SlotState::Committed) && slots.running() == Running::Other
+}
+
 /// The root of the version that the next start runs or tries, as far as `release` may be it.
 fn staged_root(slots: &Slots, release: &Release) -> Option<[u8; 32]> {
     match slots.state() {
         SlotState::Staged(target) | SlotState::Armed(target) => Some(target.root_hash.0),
-        // Committed without a trial: what runs is the version before.
-        SlotState::Committed if slots.running() == Running::Other => {
+        SlotState::Committed if exchanged(slots) => {
             let root = berth_slots::verity::RootHash(release.root.root_hash.0);
             (slots.committed().root_guid == root.partition_guid()).then_some(root.0)
         }

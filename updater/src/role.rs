@@ -33,8 +33,6 @@ const IDLE: Duration = Duration::from_secs(3600);
 pub struct Places {
     /// The disk with the slots.
     pub disk: PathBuf,
-    /// The verified root as a device: what a delta of the root is made from.
-    pub root: PathBuf,
     /// The updater's directory on the state partition.
     pub state: PathBuf,
     /// What PID 1 says about the machine.

@@ -16,7 +16,8 @@ pub trait Server {
     /// A sentence.
     fn whole(&mut self, path: &str, most: u64) -> Result<Option<Vec<u8>>, String>;
 
-    /// Bytes of a file, exactly those of `range`; `None` when there is no such file.
+    /// Bytes of a file, exactly those of `range`; `None` when there is no such file, or not in that
+    /// length.
     ///
     /// # Errors
     /// A sentence.
@@ -68,10 +69,15 @@ impl Server for Web {
     ) -> Result<Option<Box<dyn Read + 'a>>, String> {
         match self.client.get(&self.base.join(path), Some(range)) {
             Ok(answer) => Ok(Some(Box::new(answer))),
-            Err(why) if says_that_it_has_none(&why) => Ok(None),
+            Err(why) if says_that_it_has_none(&why) || is_another(&why) => Ok(None),
             Err(why) => Err(why.to_string()),
         }
     }
+}
+
+/// A file of another length, or a server that knows nothing of ranges.
+fn is_another(why: &berth_fetch::Error) -> bool {
+    matches!(why, berth_fetch::Error::Range { .. }) || why.status() == Some(416)
 }
 
 /// 403: object stores say so of what is not there to those who may not list it.

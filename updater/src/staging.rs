@@ -1,8 +1,6 @@
 //! Puts one version into the other slot: both parts, each by the best way that there is.
 
 use std::fs::File;
-use std::io::{Seek, SeekFrom};
-use std::path::PathBuf;
 
 use berth_delta::Source;
 use berth_release::Release;
@@ -12,6 +10,7 @@ use berth_slots::efi::Variables;
 use berth_slots::gpt::Extent;
 use berth_slots::record::Records;
 use berth_slots::session::Session;
+use berth_slots::slot::Slot;
 use berth_slots::staging::Part;
 use berth_slots::target::{Target, Version};
 use berth_slots::verity::RootHash;
@@ -50,7 +49,7 @@ impl Stage<'_> {
         target: Target,
     ) -> Result<(), String> {
         let version = release.version.as_str();
-        let [boot, root] = self.sources(slots.committed().boot)?;
+        let [boot, root] = self.sources(slots.committed())?;
         let delta = release.delta_from(&self.running_root.0);
         let whole = release.boot.bytes.saturating_add(release.root.part.bytes);
         let way = match delta {
@@ -113,27 +112,21 @@ impl Stage<'_> {
         Ok(())
     }
 
-    /// What deltas are made from: the committed slot's boot image, and the verified root that
-    /// runs, read through dm-verity so that rot is an error and not a wrong byte.
-    fn sources(&self, boot: Extent) -> Result<[Window; 2], String> {
-        let open = |path: &PathBuf| {
-            File::open(path).map_err(|why| format!("cannot open {}: {why}", path.display()))
+    /// What deltas are made from: the committed slot, which is the one that runs. Not by way of
+    /// dm-verity, for which a rotten block is the end of the machine: here it makes a chunk that has
+    /// the wrong hash and is got in another way.
+    fn sources(&self, committed: Slot) -> Result<[Window; 2], String> {
+        let window = |extent: Extent| -> Result<Window, String> {
+            let disk = &self.places.disk;
+            let file = File::open(disk);
+            let file = file.map_err(|why| format!("cannot open {}: {why}", disk.display()))?;
+            Ok(Window {
+                file,
+                start: extent.first().saturating_mul(SECTOR),
+                bytes: extent.sectors().saturating_mul(SECTOR),
+            })
         };
-        let mut root = open(&self.places.root)?;
-        let bytes = root.seek(SeekFrom::End(0));
-        let bytes = bytes.map_err(|why| format!("cannot find the root's size: {why}"))?;
-        Ok([
-            Window {
-                file: open(&self.places.disk)?,
-                start: boot.first().saturating_mul(SECTOR),
-                bytes: boot.sectors().saturating_mul(SECTOR),
-            },
-            Window {
-                file: root,
-                start: 0,
-                bytes,
-            },
-        ])
+        Ok([window(committed.boot)?, window(committed.root)?])
     }
 }
 

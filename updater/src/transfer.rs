@@ -22,7 +22,7 @@ const ATTEMPTS: u32 = 5;
 /// The first pause between two attempts; doubled each time.
 const FIRST_PAUSE: Duration = Duration::from_millis(if cfg!(test) { 1 } else { 1000 });
 /// Chunks of a patch that do not fit the machine's own version, one after the other, before the
-/// patch is given up.
+/// patch is given up. One that the source has only a part of is given up at once.
 const MISFITS: u32 = 2;
 /// Written chunks between two flushes: what a power cut may cost.
 const FLUSH_EVERY: u32 = 16;
@@ -218,11 +218,14 @@ impl<D: Block> Transfer<'_, '_, D> {
         let mut stream: Box<dyn Read + '_> = match range.is_empty() {
             true => Box::new(io::empty()),
             false => {
-                let who = self.server.who().to_owned();
                 let stream = self.server.range(&patch.path(), range);
-                let stream = stream.map_err(|why| (0, TransferError::Server(why)))?;
-                let gone = || format!("{who} no longer has {}", patch.path());
-                stream.ok_or_else(|| (0, TransferError::Server(gone())))?
+                match stream.map_err(|why| (0, TransferError::Server(why)))? {
+                    Some(stream) => stream,
+                    None => {
+                        *misfits = MISFITS;
+                        return Ok(0);
+                    }
+                }
             }
         };
         for (done, index) in chunks.iter().enumerate() {
@@ -272,7 +275,8 @@ impl<D: Block> Transfer<'_, '_, D> {
         for _ in 0..2 {
             let Some(bytes) = self.fetch(&path, range.clone())? else {
                 return Err(TransferError::Server(format!(
-                    "{} has no patch that gives all of the new version, and no {path}",
+                    "{} has no patch that gives all of the new version, and {path} is not there, has \
+                     another length or is not given in parts (HTTP ranges)",
                     self.server.who()
                 )));
             };

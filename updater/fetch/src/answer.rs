@@ -128,12 +128,7 @@ impl<'a> Answer<'a> {
         match self.pace.came(bytes, waited, now) {
             Some(pause) if pause.is_zero() => {}
             Some(pause) => sleep(pause),
-            None => {
-                return Err(Error::Slow {
-                    authority: self.url.authority(),
-                    least: self.client.settings.least_per_second,
-                });
-            }
+            None => return Err(self.slow()),
         }
         match &mut self.framing {
             Framing::Length { left } => {
@@ -146,6 +141,13 @@ impl<'a> Answer<'a> {
             Framing::UntilClosed | Framing::Ended => {}
         }
         Ok(length)
+    }
+
+    fn slow(&self) -> Error {
+        Error::Slow {
+            authority: self.url.authority(),
+            least: self.client.settings.least_per_second,
+        }
     }
 
     /// The connection has ended.
@@ -216,12 +218,18 @@ impl<'a> Answer<'a> {
         let patience = self.client.settings.patience;
         let mut line = Vec::new();
         while let Some(open) = &mut self.open {
+            let asked = Instant::now();
             let got = open.fill();
             let got = got.map_err(|why| broken(&self.url, patience, why))?;
             let Some(byte) = got.first().copied() else {
                 break;
             };
             open.consume(1);
+            let now = Instant::now();
+            let waited = now.saturating_duration_since(asked);
+            if self.pace.came(1, waited, now).is_none() {
+                return Err(self.slow());
+            }
             match byte {
                 b'\n' => return Ok(String::from_utf8_lossy(&line).trim_end().to_owned()),
                 byte if line.len() < CHUNK_LINE => line.push(byte),

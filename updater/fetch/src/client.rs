@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use crate::answer::{Answer, Framing};
 use crate::head::{self, Head};
-use crate::limits::{HEAD_BYTES, REDIRECTS};
+use crate::limits::{HEAD_BYTES, INTERIM, REDIRECTS};
 use crate::names::Resolver;
 use crate::pace::Pace;
 use crate::{Error, Url};
@@ -199,12 +199,16 @@ impl Client {
         let sent = open.connection.write_all(request.as_bytes());
         sent.and_then(|()| open.connection.flush())
             .map_err(|source| broken(url, self.settings.patience, source))?;
-        loop {
+        for _ in 0..=INTERIM {
             let head = open.head(url, self.settings.patience)?;
             if head.status >= 200 {
                 return Ok(head); // before that: 100 Continue and its like
             }
         }
+        Err(Error::Protocol {
+            authority: url.authority(),
+            what: "it does not come to its answer",
+        })
     }
 
     fn connect(&self, url: &Url) -> Result<Open, Error> {

@@ -153,6 +153,8 @@ pub mod limits {
     pub const HEAD_BYTES: usize = 16 << 10;
     /// Header fields of a response.
     pub const FIELDS: usize = 100;
+    /// Answers before the answer (RFC 9110, 15.2) that are passed over.
+    pub const INTERIM: usize = 8;
     /// Redirects that are followed.
     pub const REDIRECTS: usize = 5;
     /// Bytes of a chunk's size line.

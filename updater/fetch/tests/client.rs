@@ -155,6 +155,52 @@ fn a_server_that_says_nothing_is_not_waited_for() {
     assert!(matches!(got, Err(Error::Silent { .. })), "{got:?}");
 }
 
+/// What it says, over and over.
+struct Endless(&'static [u8], usize);
+
+impl Read for Endless {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        for place in buffer.iter_mut() {
+            *place = self.0[self.1 % self.0.len()];
+            self.1 += 1;
+        }
+        Ok(buffer.len())
+    }
+}
+
+impl Write for Endless {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        Ok(bytes.len())
+    }
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn a_server_that_only_announces_its_answer_is_given_up() {
+    let said = Box::new(Endless(b"HTTP/1.1 100 Continue\r\n\r\n", 0));
+    let url = Url::parse("http://updates.invalid/").expect("a URL");
+    // Nobody is there when the first connection is given up.
+    let settings = Settings {
+        proxy: Some("127.0.0.1:1".into()),
+        ..Settings::default()
+    };
+    let got = whole(&mut Client::connected(settings, &url, said), &url);
+    assert!(matches!(got, Err(Error::Connect { .. })), "{got:?}");
+}
+
+#[test]
+fn an_answer_behind_a_few_announcements_is_read() {
+    let announced = "HTTP/1.1 103 Early Hints\r\n\r\n".repeat(3);
+    let text = format!("{announced}HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
+    let server = Server::playing(vec![vec![answer(&text)]]);
+    assert_eq!(
+        whole(&mut client(), &server.url("/")).expect("whole"),
+        b"ok"
+    );
+}
+
 #[test]
 fn endless_data_is_cut_off() {
     let endless = [

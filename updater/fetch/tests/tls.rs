@@ -122,6 +122,36 @@ fn certificate(directory: &Path, name: &str) {
     assert!(made.success());
 }
 
+/// A record that comes byte by byte, each in time.
+#[test]
+fn a_handshake_that_trickles_is_given_up() {
+    let server = Server::start("trickle");
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a listener");
+    let port = listener.local_addr().expect("its address").port();
+    std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().expect("a connection");
+        let record = [22, 3, 3, 0x40, 0].into_iter().chain(std::iter::repeat(0));
+        for byte in record {
+            if stream.write_all(&[byte]).is_err() {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    });
+    let pem = std::fs::read(server.directory.join("server.pem")).expect("a certificate");
+    let mut client = Client::new(Settings {
+        patience: Duration::from_millis(300),
+        resolver: Resolver::reading(server.directory.join("hosts"), "/nowhere"),
+        tls: Some(Box::new(Authorities::read(&pem).expect("an authority"))),
+        ..Settings::default()
+    });
+    let url = Url::parse(&format!("https://updates.example:{port}/file")).expect("a URL");
+    let began = Instant::now();
+    let got = client.get(&url, None).map(drop);
+    assert!(matches!(got, Err(Error::Tls { .. })), "{got:?}");
+    assert!(began.elapsed() < Duration::from_secs(20));
+}
+
 #[test]
 fn a_server_is_believed_only_with_the_certificate_and_the_name_that_it_must_have() {
     let server = Server::start("names");

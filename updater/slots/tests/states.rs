@@ -115,7 +115,7 @@ const TABLE: &str = "
 empty       staging  staging     -       empty   -        -       -         -         -        -
 staging     staging  staging     staged  empty   -        -       -         -         -        -
 staged      -        staging     -       empty   armed    staged  -         committed -        -
-armed       -        -           -       -       -        staged  -         -         -        -
+armed       -        staging     -       -       -        staged  -         -         -        -
 trying      -        -           -       -       -        -       committed -         rejected -
 committed   staging  staging     -       -       -        -       -         -         -        -
 rejected    -        staging     -       empty   -        -       -         -         -        staging
@@ -176,6 +176,7 @@ fn actions_come_in_the_order_that_survives_a_cut() {
     assert_eq!(step(2, "abandon"), ["save", "clear"]);
     assert_eq!(step(2, "activate"), ["save", "arm"]);
     assert_eq!(step(3, "disarm"), ["disarm", "save"]);
+    assert_eq!(step(3, "stage-newer"), ["disarm", "save", "clear"]);
     assert_eq!(step(4, "confirm"), ["commit", "save", "disarm"]);
     assert_eq!(step(4, "reject"), ["save", "disarm"]);
     assert_eq!(step(2, "untried"), ["save", "commit"]);

@@ -1,15 +1,16 @@
 //! Servers, clocks and disks.
 
 use std::fs;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{FileExt, symlink};
 use std::time::Duration;
 
 use berth_fetch::Settings;
+use berth_release::{Rollout, Wave};
 use berth_slots::state::State as SlotState;
 
 use super::publisher::{Content, NOW, Publisher, content};
 use super::server::{Fault, Server};
-use super::world::{Updater, World};
+use super::world::{Updater, World, in_an_hour};
 use crate::looking::Next;
 use crate::report::State;
 use crate::role::settings;
@@ -93,7 +94,6 @@ fn what_breaks_off_is_said_and_goes_on_where_it_was() {
     for (fault, words) in [
         (Fault::Stall, "said nothing for"),
         (Fault::Truncate, "ended the connection after"),
-        (Fault::OtherRange, "other bytes than the range"),
     ] {
         let scene = scene();
         let release = scene.publisher.release("edge");
@@ -165,6 +165,92 @@ fn deltas_that_are_gone_are_no_reason_to_fail() {
     });
     let mut updater = scene.updater();
     fails(&mut updater, "the server has no patch that gives all");
+}
+
+/// A mirror that holds a part of a file, or a server that knows nothing of ranges.
+#[test]
+fn a_patch_of_another_length_is_passed_over_and_an_image_of_another_length_is_named() {
+    let scene = scene();
+    scene.server.fault(|path| match path {
+        path if path.starts_with("deltas/") => Fault::OtherRange,
+        _ => Fault::None,
+    });
+    takes_it(&mut scene.updater(), &scene.two);
+
+    let scene = self::scene();
+    scene.server.fault(|path| match is_image(path) {
+        true => Fault::OtherRange,
+        false => Fault::None,
+    });
+    fails(&mut scene.updater(), "has another length");
+}
+
+/// Nothing reads it as long as the version serves.
+#[test]
+fn a_rotten_block_of_the_running_version_does_not_get_into_the_next() {
+    let scene = scene();
+    let release = scene.publisher.release("edge");
+    let mut updater = scene.updater();
+    let mut options = fs::File::options();
+    let disk = options.read(true).write(true).open(scene.world.at("disk"));
+    let disk = disk.expect("the disk");
+    let root = updater.slots.committed().root.first() * 512;
+    let mut block = [0; 4096];
+    // What the delta copies, and what it changes.
+    for offset in (0..release.root.part.bytes).step_by(256 << 10) {
+        disk.read_exact_at(&mut block, root + offset).expect("it");
+        block[100] ^= 1;
+        disk.write_all_at(&block, root + offset).expect("rot");
+    }
+    takes_it(&mut updater, &scene.two);
+    let asked = scene.server.asked();
+    let packed = release.root.part.packed.expect("a packed root").path();
+    assert!(
+        asked.iter().any(|path| path.ends_with(&packed)),
+        "{asked:?}"
+    );
+}
+
+/// The machine waits for its window; what is published before that is what counts then.
+#[test]
+fn a_newer_version_takes_the_place_of_one_that_waits_for_its_window() {
+    let mut scene = scene();
+    scene.world.update.window = Some(in_an_hour());
+    let mut updater = scene.updater();
+    assert_eq!(updater.look(), Ok(Next::Within(3_600_000)));
+    staged(&updater, &scene.two);
+    let three = content(3);
+    scene.publisher.publish("edge", &three, &[&content(1)]);
+    scene.server.replace(&scene.publisher.files);
+    scene.world.now.set(NOW + 3600);
+    takes_it(&mut updater, &three);
+}
+
+#[test]
+fn a_version_that_was_stopped_is_not_tried_by_machines_that_hold_it() {
+    let mut scene = scene();
+    scene.world.update.window = Some(in_an_hour());
+    let mut updater = scene.updater();
+    assert_eq!(updater.look(), Ok(Next::Within(3_600_000)));
+    let (one, two) = (content(1), scene.two.clone());
+    scene.publisher.rollout.waves = vec![Wave {
+        after_s: 0,
+        percent: 0,
+    }];
+    scene.publisher.publish("edge", &two, &[&one]);
+    scene.server.replace(&scene.publisher.files);
+    scene.world.now.set(NOW + 3600);
+    assert_eq!(updater.look(), Ok(Next::Look));
+    assert!(matches!(updater.slots.state(), SlotState::Staged(_)));
+    assert_eq!(updater.last().0, State::Waiting);
+    // It goes on: what is there needs not be fetched again.
+    let asked = scene.server.asked().len();
+    scene.publisher.rollout = Rollout::at_once(0);
+    scene.publisher.publish("edge", &two, &[&one]);
+    scene.server.replace(&scene.publisher.files);
+    takes_it(&mut updater, &two);
+    let again = scene.server.asked().split_off(asked);
+    assert!(!again.iter().any(|path| is_image(path)), "{again:?}");
 }
 
 #[test]

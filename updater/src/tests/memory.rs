@@ -128,7 +128,7 @@ fn prepare(directory: &Path, by_patch: bool) {
     let image = directory.join("images/new.img");
     let new_hash = write_root(&image, &new);
     let boot = content(1)[..BOOT_BYTES].to_vec();
-    write_disk(&directory.join("disk"), old_hash);
+    write_disk(&directory.join("disk"), old_hash, &old);
 
     let zeros = Hash(sha256(&vec![0; CHUNK as usize]));
     let mut chunks: Vec<Hash> = new
@@ -209,8 +209,8 @@ fn prepare(directory: &Path, by_patch: bool) {
     write_file(directory, "old-hash", &old_hash.0);
 }
 
-/// A disk of a machine that runs a version with such a root. Nobody reads the slot that runs.
-fn write_disk(path: &Path, root: RootHash) {
+/// A disk of a machine that runs a version with such a root.
+fn write_disk(path: &Path, root: RootHash, content: &[u8]) {
     let geometry = Geometry::new(ROOT_BYTES / BLOCK as u64).expect("a geometry");
     let image = Image::new(BOOT_BYTES as u64, geometry.total_bytes(), &root).expect("an image");
     let plan = first_boot(&image.table, DISK_SECTORS).expect("a plan");
@@ -224,6 +224,9 @@ fn write_disk(path: &Path, root: RootHash) {
             disk.write_all_at(&bytes, sector * SECTOR).expect("a table");
         }
     }
+    let content = &content[..CONTENT_CHUNKS * CHUNK as usize];
+    let start = image.root.first() * SECTOR;
+    disk.write_all_at(content, start).expect("a root");
 }
 
 // The second process.
@@ -292,7 +295,6 @@ fn stage(directory: &Path) {
     };
     let places = Places {
         disk: at("disk"),
-        root: at("root"),
         state: at("state"),
         status: at("status.json"),
         certificates: at("ca.pem"),

@@ -3,12 +3,12 @@
 use std::fs;
 
 use berth_fetch::Settings;
-use berth_provision::{UpdatePolicy, Window};
+use berth_provision::UpdatePolicy;
 use berth_slots::state::{Running, State as SlotState};
 
-use super::publisher::{NOW, Publisher, content};
+use super::publisher::{DAY_S, NOW, Publisher, content};
 use super::server::Server;
-use super::world::{Updater, World};
+use super::world::{Updater, World, in_an_hour};
 use crate::looking::Next;
 use crate::report::State;
 
@@ -112,6 +112,24 @@ fn every_kind_of_wrong_bundle_is_refused_with_its_reason_and_complained_of_once(
 }
 
 #[test]
+fn a_bundle_that_has_expired_is_complained_of_once_and_forgotten_when_it_is_gone() {
+    let (mut world, publisher) = world();
+    world.plug("stick", &publisher.bundle(is_whole_image));
+    world.now.set(NOW + 366 * DAY_S);
+    let mut updater = updater(&world);
+    for _ in 0..3 {
+        assert_eq!(updater.look(), Ok(Next::Look));
+        world.now.set(world.now.get() + 3600);
+    }
+    let said = updater.said();
+    assert_eq!(said.len(), 1, "{said:?}");
+    assert_eq!(said[0].state, State::Trouble);
+    updater.role.disks = Box::new(Vec::new);
+    assert_eq!(updater.look(), Ok(Next::Look));
+    assert_eq!(updater.last().0, State::Waiting);
+}
+
+#[test]
 fn a_flipped_byte_of_a_patch_never_gets_into_a_slot() {
     let (mut world, publisher) = world();
     let bundle = publisher.bundle(|path| is_whole_image(path) || path.starts_with("metadata/x"));
@@ -155,11 +173,7 @@ fn a_stick_that_stays_is_no_reason_to_do_anything_again() {
 #[test]
 fn a_stick_may_go_before_the_window_opens() {
     let (mut world, publisher) = world();
-    let minute = u16::try_from(NOW / 60 % 1440).expect("a minute");
-    world.update.window = Some(Window {
-        from: (minute + 60) % 1440,
-        to: (minute + 120) % 1440,
-    });
+    world.update.window = Some(in_an_hour());
     world.plug("stick", &publisher.bundle(is_whole_image));
     let mut before = updater(&world);
     let next = before.look().expect("a look");
@@ -271,11 +285,7 @@ fn without_a_trial_nothing_is_committed_before_its_time() {
     let (mut world, publisher) = world();
     world.variables = false;
     world.update.without_trial = true;
-    let minute = u16::try_from(NOW / 60 % 1440).expect("a minute");
-    world.update.window = Some(Window {
-        from: (minute + 60) % 1440,
-        to: (minute + 120) % 1440,
-    });
+    world.update.window = Some(in_an_hour());
     world.plug("stick", &publisher.bundle(is_whole_image));
     let mut role = updater(&world);
     assert!(matches!(role.look(), Ok(Next::Within(_))));

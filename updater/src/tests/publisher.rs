@@ -54,6 +54,8 @@ pub(super) struct Publisher {
     pub(super) files: BTreeMap<String, Vec<u8>>,
     /// Whether parts are published with block indexes.
     pub(super) indexes: bool,
+    /// Whose turn it is.
+    pub(super) rollout: Rollout,
 }
 
 impl Publisher {
@@ -76,6 +78,7 @@ impl Publisher {
             keys: [targets, snapshot, timestamp],
             files: BTreeMap::from([("metadata/1.root.json".to_owned(), first)]),
             indexes: false,
+            rollout: Rollout::at_once(0),
         }
     }
 
@@ -129,7 +132,7 @@ impl Publisher {
                 root_hash: Hash(new.target.root_hash.0),
             },
             deltas,
-            rollout: Rollout::at_once(0),
+            rollout: self.rollout.clone(),
         };
         let text = release.text().expect("text");
         let path = target_path(product, "cloud", berth_release::ARCHITECTURE);

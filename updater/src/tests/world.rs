@@ -8,7 +8,7 @@ use std::rc::Rc;
 
 use berth_cuts::life;
 use berth_fetch::Settings;
-use berth_provision::{Machine, Update, UpdatePolicy};
+use berth_provision::{Machine, Update, UpdatePolicy, Window};
 use berth_slots::session::Session;
 use berth_slots::sys::{BlockDevice, EfiVarFs, RecordFiles};
 use tempfile::TempDir;
@@ -43,8 +43,6 @@ impl World {
         for (offset, block) in installed.written() {
             disk.write_all_at(block, offset).expect("a block");
         }
-        let root = &running.root[..running.target.root_bytes as usize];
-        fs::write(at("root"), root).expect("the root");
         fs::create_dir(at("variables")).expect("the variables");
         let world = Self {
             running: running.clone(),
@@ -128,7 +126,6 @@ impl World {
             trust: self.trust.clone(),
             places: Places {
                 disk: self.at("disk"),
-                root: self.at("root"),
                 state: self.state(),
                 status: self.at("status.json"),
                 certificates: self.at("ca.pem"),
@@ -147,6 +144,15 @@ impl World {
             slots: slots.expect("the slots"),
             said,
         }
+    }
+}
+
+/// A window of an hour that opens in an hour.
+pub(super) fn in_an_hour() -> Window {
+    let minute = u16::try_from(NOW / 60 % 1440).expect("a minute");
+    Window {
+        from: (minute + 60) % 1440,
+        to: (minute + 120) % 1440,
     }
 }
 

@@ -75,8 +75,8 @@ pub enum Error {
     },
     /// The metadata has expired.
     #[error(
-        "the metadata of {role} expired at {expires}, and it is {now}: the repository needs to \
-         sign it anew, or this machine's clock is wrong"
+        "the metadata of {role} expired at {expires}: the repository needs to sign it anew, or this \
+         machine's clock is wrong"
     )]
     Expired {
         /// Whose metadata.

@@ -104,6 +104,7 @@ impl State {
                 Self::Empty
                 | Self::Staging(_)
                 | Self::Staged(_)
+                | Self::Armed(_)
                 | Self::Committed
                 | Self::Rejected(_),
                 Event::Stage(target),
@@ -201,7 +202,7 @@ fn stage(
     record: &Record,
 ) -> Result<Step, Refusal> {
     admissible(&target, booted, running, record)?;
-    if matches!(state, State::Staged(staged) if *staged == target) {
+    if matches!(state, State::Staged(held) | State::Armed(held) if *held == target) {
         return Err(Refusal::NotNow {
             what: "stage a version",
             state: state.to_string(),
