@@ -309,11 +309,13 @@ impl Pid1 {
                 self.begin_shutdown(ending);
             }
         }
-        let pressed = self.buttons.iter_mut().filter_map(|button| {
+        let mut pressed = false;
+        self.buttons.retain_mut(|button| {
             // Every button is emptied, or poll would report it for ever.
-            button.was_pressed().then_some(())
+            pressed |= button.was_pressed();
+            button.is_there()
         });
-        if pressed.count() > 0 {
+        if pressed {
             self.begin_shutdown(Ending::PowerOff);
         }
     }

@@ -3,7 +3,7 @@
 //! A virtual machine's "shut down" in every hypervisor and cloud is a press of this button.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::Read;
+use std::io::{ErrorKind, Read};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::OpenOptionsExt;
 
@@ -19,6 +19,8 @@ const PRESSED: i32 = 1;
 #[derive(Debug)]
 pub(crate) struct PowerButton {
     device: File,
+    /// It has not been unplugged.
+    there: bool,
 }
 
 impl PowerButton {
@@ -38,18 +40,41 @@ impl PowerButton {
                     .ok()
             })
             .filter(|device| sys::is_power_button(device.as_fd()))
-            .map(|device| Self { device })
+            .map(Self::new)
             .collect()
+    }
+
+    fn new(device: File) -> Self {
+        Self {
+            device,
+            there: true,
+        }
     }
 
     /// Whether the button was pressed since the last call.
     pub(crate) fn was_pressed(&mut self) -> bool {
         let mut pressed = false;
         let mut event = [0; EVENT_BYTES];
-        while matches!(self.device.read(&mut event), Ok(EVENT_BYTES)) {
-            pressed |= is_press(&event);
+        loop {
+            match self.device.read(&mut event) {
+                Ok(EVENT_BYTES) => {
+                    pressed |= is_press(&event);
+                    continue;
+                }
+                Ok(0) => self.there = false,
+                Ok(_) => {} // no input device gives a part of an event
+                Err(why) => {
+                    let nothing_now = [ErrorKind::WouldBlock, ErrorKind::Interrupted];
+                    self.there = nothing_now.contains(&why.kind());
+                }
+            }
+            return pressed;
         }
-        pressed
+    }
+
+    /// Whether polling it can tell anything: one that was unplugged would wake PID 1 for ever.
+    pub(crate) fn is_there(&self) -> bool {
+        self.there
     }
 }
 
@@ -73,6 +98,11 @@ fn is_press(event: &[u8; EVENT_BYTES]) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write;
+
+    use nix::fcntl::OFlag;
+    use nix::unistd::pipe2;
+
     use super::*;
 
     fn event(kind: u16, code: u16, value: i32) -> [u8; EVENT_BYTES] {
@@ -92,5 +122,29 @@ mod tests {
             !is_press(&event(0, KEY_POWER, 1)),
             "a synchronisation event"
         );
+    }
+
+    #[test]
+    fn a_button_that_was_unplugged_is_gone_and_one_that_is_quiet_is_not() {
+        let (reader, writer) = pipe2(OFlag::O_NONBLOCK | OFlag::O_CLOEXEC).expect("a pipe");
+        let (mut button, mut writer) = (PowerButton::new(reader.into()), File::from(writer));
+        assert!(!button.was_pressed() && button.is_there());
+        writer
+            .write_all(&event(EV_KEY, KEY_POWER, PRESSED))
+            .expect("an event");
+        assert!(button.was_pressed() && button.is_there());
+        writer
+            .write_all(&event(EV_KEY, KEY_POWER, PRESSED))
+            .expect("an event");
+        drop(writer);
+        assert!(button.was_pressed(), "its last press counts");
+        assert!(!button.is_there());
+    }
+
+    #[test]
+    fn a_button_that_cannot_be_read_is_gone() {
+        // Reading a directory fails, as reading an unplugged device does.
+        let mut button = PowerButton::new(File::open("/").expect("a directory"));
+        assert!(!button.was_pressed() && !button.is_there());
     }
 }
