@@ -25,6 +25,7 @@ pub(crate) const PHASES: &[Phase] = &[
     phase("logs",       Here(Pid1::start_logs),                     1_000, Degrade),
     phase("network",    Here(Pid1::start_network),                  1_000, Degrade),
     phase("buttons",    Here(Pid1::open_power_buttons),             1_000, Degrade),
+    phase("trial",      Here(Pid1::bound_trial),                      500, Degrade),
     phase("first-boot", Apart(first_boot::run),                    60_000, Degrade),
     phase("state",      Apart(state::open),                       120_000, Retry(1)),
     phase("volumes",    Apart(volumes::make_all),                  30_000, Degrade),
@@ -59,8 +60,8 @@ mod tests {
     fn the_order_of_the_boot_is_fixed() {
         let order: Vec<_> = PHASES.iter().map(|phase| phase.name).collect();
         let expected = "mounts kernel-log expedite machine clock watchdog cgroups hostname \
-            sysctls loopback containers handover logs network buttons first-boot state volumes identity entropy \
-            saved-time names stateful updates relax";
+            sysctls loopback containers handover logs network buttons trial first-boot state volumes identity \
+            entropy saved-time names stateful updates relax";
         assert_eq!(order, expected.split_whitespace().collect::<Vec<_>>());
     }
 
@@ -87,6 +88,15 @@ mod tests {
             let phase = &PHASES[position(name)];
             assert!(matches!(phase.run, Apart(_)), "{name}");
         }
+    }
+
+    #[test]
+    fn a_trial_is_bounded_before_anything_can_fail_on_the_disk() {
+        let first_apart = PHASES
+            .iter()
+            .position(|phase| matches!(phase.run, Apart(_)));
+        assert!(matches!(PHASES[position("trial")].run, Here(_)));
+        assert!(Some(position("trial")) < first_apart);
     }
 
     #[test]

@@ -13,17 +13,14 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::FileExt;
 
 use berth_slots::SECTOR;
-use berth_slots::gpt::{self, Action, Extent, ReadSectors, Repair, Table};
+use berth_slots::gpt::{self, Action, Extent, ReadSectors, Repair};
 use berth_slots::layout::{self, Change};
-use berth_slots::slot::Pair;
-use berth_slots::state::{Booted, Running};
 use berth_slots::state_template::{self, Template};
 
 use crate::failure::{Doing, Failure};
 use crate::kernel_log::{KernelLog, Urgency};
 use crate::own_disk::OwnDisk;
 use crate::sys::{self, PartitionNews};
-use crate::updates;
 
 /// Makes what is missing on the machine's own disk. May block on it.
 pub(crate) fn run() -> Result<(), Failure> {
@@ -64,24 +61,11 @@ pub(crate) fn run() -> Result<(), Failure> {
         tell_kernel(&own, &disk.0, number, &entry.extent)?;
     }
 
-    if runs_on_trial(&plan.table) {
-        updates::mark_trial()?;
-    }
-
     let missing: Vec<String> = plan.missing.iter().map(ToString::to_string).collect();
     if missing.is_empty() {
         return Ok(());
     }
     Err(Failure::new(missing.join("; ")))
-}
-
-/// Whether the machine runs from the slot that firmware does not start by itself.
-fn runs_on_trial(table: &Table) -> bool {
-    let line = fs::read_to_string("/proc/cmdline").unwrap_or_default();
-    let root = Booted::root_of_command_line(&line);
-    root.zip(Pair::of(table).ok()).is_some_and(|(root, pair)| {
-        Running::of(&pair, root.partition_guid()) == Some(Running::Other)
-    })
 }
 
 fn repair_name(repair: &Repair) -> &'static str {

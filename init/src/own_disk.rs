@@ -14,6 +14,9 @@ use crate::failure::{Doing, Failure};
 /// Sysfs counts in these, whatever the device's own sectors are.
 const SYSFS_SECTOR_BYTES: u64 = 512;
 
+/// Number of the other slot's boot image (ARCHITECTURE.md, "The disk").
+const OTHER_BOOT: u32 = 2;
+
 /// The disk that holds the root partition.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct OwnDisk {
@@ -30,6 +33,8 @@ pub(crate) struct Partition {
     pub(crate) node: PathBuf,
     /// Its size.
     pub(crate) bytes: u64,
+    /// Where it begins on the disk, in bytes.
+    start: u64,
 }
 
 impl OwnDisk {
@@ -74,14 +79,31 @@ impl OwnDisk {
         for entry in listed.filter_map(Result::ok) {
             let path = entry.path();
             if number_in(&path.join("partition")).ok() == Some(u64::from(number)) {
-                let sectors = number_in(&path.join("size"))?;
+                let bytes = |name: &str| {
+                    let sectors = number_in(&path.join(name))?;
+                    Ok(sectors.saturating_mul(SYSFS_SECTOR_BYTES))
+                };
                 return Ok(Some(Partition {
                     node: node(&path),
-                    bytes: sectors.saturating_mul(SYSFS_SECTOR_BYTES),
+                    bytes: bytes("size")?,
+                    start: bytes("start")?,
                 }));
             }
         }
         Ok(None)
+    }
+
+    /// Whether the machine runs from the slot that firmware does not start by itself: its root is
+    /// the one right behind the other slot's boot image.
+    ///
+    /// The kernel has read the table to find the root, and knows it as it was then. Nothing is read
+    /// from the disk, so neither a disk that fails nor one that hangs can hide the answer.
+    pub(crate) fn runs_from_other_slot(&self) -> Result<bool, Failure> {
+        let boot = self.partition(OTHER_BOOT)?;
+        let root = self.partition(self.root_partition)?;
+        Ok(boot
+            .zip(root)
+            .is_some_and(|(boot, root)| boot.start.saturating_add(boot.bytes) == root.start))
     }
 }
 
@@ -110,4 +132,69 @@ fn number_in(path: &Path) -> Result<u64, Failure> {
     text.trim()
         .parse()
         .doing(|| format!("understand {}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What sysfs has of a disk with these partitions (number, start, sectors).
+    fn disk(name: &str, partitions: &[(u32, u64, u64)], root_partition: u32) -> OwnDisk {
+        let name = format!("berth-own-disk-{}-{name}", std::process::id());
+        let sysfs = std::env::temp_dir().join(name);
+        for (number, start, size) in partitions {
+            let partition = sysfs.join(format!("vda{number}"));
+            fs::create_dir_all(&partition).expect("a directory");
+            let numbers = [
+                ("partition", u64::from(*number)),
+                ("start", *start),
+                ("size", *size),
+            ];
+            for (file, number) in numbers {
+                fs::write(partition.join(file), format!("{number}\n")).expect("a file");
+            }
+        }
+        OwnDisk {
+            sysfs,
+            root_partition,
+        }
+    }
+
+    /// Asks a disk, whose node nobody can open, and removes what stands for its sysfs.
+    fn on_trial(disk: &OwnDisk) -> Result<bool, Failure> {
+        let answer = disk.runs_from_other_slot();
+        fs::remove_dir_all(&disk.sysfs).expect("a directory");
+        answer
+    }
+
+    #[test]
+    fn a_trial_is_known_without_reading_the_disk() {
+        let both = [
+            (1, 2048, 2048),
+            (2, 8192, 2048),
+            (3, 4096, 4096),
+            (4, 10_240, 4096),
+            (5, 20_480, 4096),
+        ];
+        assert_eq!(on_trial(&disk("a", &both, 3)), Ok(false));
+        assert_eq!(on_trial(&disk("b", &both, 4)), Ok(true));
+        let mut after_a_commit = both;
+        (after_a_commit[0].1, after_a_commit[1].1) = (8192, 2048);
+        assert_eq!(on_trial(&disk("c", &after_a_commit, 3)), Ok(true));
+        assert_eq!(on_trial(&disk("d", &after_a_commit, 4)), Ok(false));
+    }
+
+    #[test]
+    fn the_first_boot_of_an_image_is_no_trial() {
+        let fresh = [(1, 2048, 2048), (3, 4096, 4096)];
+        assert_eq!(on_trial(&disk("fresh", &fresh, 3)), Ok(false));
+    }
+
+    #[test]
+    fn what_sysfs_does_not_say_is_no_answer() {
+        let partitions = [(2, 8192, 2048), (4, 10_240, 4096)];
+        let disk = disk("torn", &partitions, 4);
+        fs::remove_file(disk.sysfs.join("vda2/start")).expect("a file");
+        assert!(on_trial(&disk).is_err());
+    }
 }

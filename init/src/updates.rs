@@ -26,8 +26,6 @@ use crate::{UPDATE_ROLE, machine, machine_id, state, sys};
 const GROUP: &str = "update";
 /// Its directory on the state partition, below the machine's own.
 const DIRECTORY: &str = "update";
-/// What first boot makes when the machine runs from the slot that is not committed.
-const TRIAL_MARK: &str = "/run/berth/trial";
 /// Time beyond a trial's own, in which the updater says how it ended.
 const TRIAL_MARGIN_US: u64 = 60_000_000;
 /// The firmware's variables.
@@ -65,11 +63,8 @@ impl Updater {
         self.agent.started(role, now_us())
     }
 
-    /// Bounds the trial, if this boot is one.
+    /// Bounds the trial that this boot is.
     pub(crate) fn bound_trial(&mut self, machine: &Machine) {
-        if !Path::new(TRIAL_MARK).exists() {
-            return;
-        }
         // A version without an updater cannot be kept, but it has its time like any other.
         let within_us = machine.update.as_ref().map_or(0, |update| update.within_ms);
         let within_us = within_us.saturating_mul(1000);
@@ -139,11 +134,6 @@ pub(crate) fn urgency(record: &Record) -> Urgency {
         State::Trouble | State::Rejected => Urgency::Error,
         _ => Urgency::Notice,
     }
-}
-
-/// Leaves word for PID 1 that this boot is a trial.
-pub(crate) fn mark_trial() -> Result<(), Failure> {
-    fs::write(TRIAL_MARK, "").doing(|| format!("write {TRIAL_MARK}"))
 }
 
 /// The updater's own process: gives up what it does not need, then runs until it cannot go on.

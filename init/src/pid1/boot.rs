@@ -104,10 +104,8 @@ impl Pid1 {
             end_us,
             result: outcome,
         });
-        match phase.name {
-            "state" => self.state_is_open = outcome == PhaseResult::Ok,
-            "first-boot" => self.updater.bound_trial(&self.machine),
-            _ => {}
+        if phase.name == "state" {
+            self.state_is_open = outcome == PhaseResult::Ok;
         }
         if verdict == Verdict::Fatal {
             let why = result.err().map(|why| why.to_string()).unwrap_or_default();

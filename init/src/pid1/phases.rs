@@ -7,6 +7,7 @@ use super::Pid1;
 use crate::containers::Containers;
 use crate::failure::Failure;
 use crate::kernel_log::{Urgency, now_us};
+use crate::own_disk::OwnDisk;
 use crate::power_button::PowerButton;
 use crate::watchdog::{self, FEED_EVERY_US};
 use crate::{clock, hostname, last_resort, machine, sysctls};
@@ -100,6 +101,22 @@ impl Pid1 {
 
     pub(crate) fn start_network(&mut self) -> Result<(), Failure> {
         self.network.start()
+    }
+
+    /// Bounds the trial, if this boot is one, before anything works on the disk: what fails or
+    /// hangs there cannot keep a version for ever.
+    ///
+    /// When sysfs does not say whether it is one, nothing is bounded: a version that was kept must
+    /// not restart every few minutes for what it is not, and one on trial is left by its next
+    /// restart, whatever that comes from.
+    pub(crate) fn bound_trial(&mut self) -> Result<(), Failure> {
+        let Some(disk) = OwnDisk::find()? else {
+            return Ok(()); // a root in memory
+        };
+        if disk.runs_from_other_slot()? {
+            self.updater.bound_trial(&self.machine);
+        }
+        Ok(())
     }
 
     /// The state is there: starts the containers that keep something on it.
