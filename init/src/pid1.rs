@@ -76,7 +76,11 @@ impl Pid1 {
         let signals = Signals::block_all()?;
         ram_root::enter()?;
         descriptors::raise_limit()?;
-        Ok(Self {
+        Ok(Self::new(signals))
+    }
+
+    fn new(signals: Signals) -> Self {
+        Self {
             log: KernelLog::held_back(),
             book: Book::default(),
             machine: Machine::default(),
@@ -95,7 +99,7 @@ impl Pid1 {
             shutdown: None,
             closing: None,
             next_feed_us: 0,
-        })
+        }
     }
 
     fn turn(&mut self) {
@@ -263,12 +267,16 @@ impl Pid1 {
     /// Restarts the machine when a version on trial was not kept in its time; gives the time of
     /// the next look.
     fn watch_trial(&mut self) -> u64 {
-        if self.shutdown.is_none() && self.updater.trial_is_over(now_us()) {
+        if self.shutdown.is_some() {
+            return u64::MAX; // the way down ends the trial too
+        }
+        if self.updater.trial_is_over(now_us()) {
             self.trouble(
                 "update : the version on trial was not kept in its time; the machine restarts \
                  into the one before",
             );
             self.begin_shutdown(Ending::Restart);
+            return 0; // the way down has not been looked at in this turn
         }
         self.updater.trial_ends_us()
     }
@@ -337,5 +345,19 @@ fn apart_result(role: Role, how: How) -> Result<(), Failure> {
         How::Signaled(signal) => Err(Failure::new(format!(
             "its process was ended by signal {signal}"
         ))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_trial_that_ends_on_the_way_down_wakes_nobody() {
+        let mut pid1 = Pid1::new(Signals::none());
+        pid1.updater.bound_trial(&Machine::default());
+        assert_ne!(pid1.updater.trial_ends_us(), u64::MAX);
+        pid1.shutdown = Some(Shutdown::begin(Ending::PowerOff, 0, 0));
+        assert_eq!(pid1.watch_trial(), u64::MAX);
     }
 }

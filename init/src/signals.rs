@@ -39,6 +39,14 @@ impl Signals {
         Ok(Self { descriptor })
     }
 
+    /// A descriptor that nothing comes from; blocks no signal.
+    #[cfg(test)]
+    pub(crate) fn none() -> Self {
+        let flags = SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC;
+        let descriptor = SignalFd::with_flags(&SigSet::empty(), flags).expect("a descriptor");
+        Self { descriptor }
+    }
+
     /// The next pending request.
     pub(crate) fn next(&self) -> Option<Request> {
         while let Ok(Some(info)) = self.descriptor.read_signal() {

@@ -65,7 +65,6 @@ impl Pid1 {
 
     fn phase_overdue(&mut self) {
         if let Some(start_us) = self.waiting_since_us.take() {
-            self.head_start_until_us = None;
             self.phase_ended(start_us, Ok(()));
         } else if let Some((role, _)) = &self.apart {
             role.kill();
@@ -75,6 +74,8 @@ impl Pid1 {
 
     pub(super) fn phase_ended(&mut self, start_us: u64, result: Result<(), Failure>) {
         let end_us = now_us();
+        // Whatever ended it: a time that has passed would have the boot look again without a pause.
+        self.head_start_until_us = None;
         let Some(phase) = self.boot.current(PHASES) else {
             return;
         };
@@ -111,5 +112,25 @@ impl Pid1 {
             let why = result.err().map(|why| why.to_string()).unwrap_or_default();
             last_resort::give_up(&format!("the boot phase {} failed: {why}", phase.name));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::signals::Signals;
+
+    #[test]
+    fn a_head_start_ends_with_its_phase_when_no_container_is_left_to_have_it() {
+        let mut pid1 = Pid1::new(Signals::none());
+        while pid1.boot.current(PHASES).map(|phase| phase.name) != Some("handover") {
+            pid1.boot.ended(PHASES, true, 0);
+        }
+        pid1.boot.started(PHASES, 0);
+        pid1.waiting_since_us = Some(0);
+        pid1.head_start_until_us = Some(1);
+        pid1.look_at_waiting_phase();
+        let after = pid1.boot.current(PHASES).map(|phase| phase.name);
+        assert_eq!((after, pid1.head_start_until_us), (Some("logs"), None));
     }
 }

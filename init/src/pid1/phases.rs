@@ -76,17 +76,14 @@ impl Pid1 {
             return true;
         };
         if containers.is_setting_up() {
+            self.head_start_until_us = None; // one more: it has its moment too
             return false;
         }
         let now = now_us();
-        let until_us = *self
+        let until_us = self
             .head_start_until_us
             .get_or_insert(now.saturating_add(HEAD_START_US));
-        let over = now >= until_us;
-        if over {
-            self.head_start_until_us = None;
-        }
-        over
+        now >= *until_us
     }
 
     /// Starts what keeps the containers' output; their pipes have kept it until now.
