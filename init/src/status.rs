@@ -101,7 +101,7 @@ impl Book {
                 self.page_pause_us = page_pause_us(self.page_pause_us, self.next_page_us, now_us);
                 self.next_page_us = now_us.saturating_add(self.page_pause_us);
             } else {
-                self.due_us = self.next_page_us;
+                self.due_us = self.due_us.min(self.next_page_us);
             }
         }
         self.due_us
@@ -191,6 +191,20 @@ mod tests {
         assert_eq!(pause, LONGEST_PAGE_PAUSE_US);
         let quiet = now + pause + 1;
         assert_eq!(page_pause_us(pause, now, quiet), SHORTEST_PAGE_PAUSE_US);
+    }
+
+    #[test]
+    fn the_file_stays_fresh_while_a_page_waits() {
+        let mut book = Book {
+            next_page_us: LONGEST_PAGE_PAUSE_US,
+            ..Book::default()
+        };
+        book.trouble("x".into());
+        let now = 1_000_000;
+        assert_eq!(book.publish(&Machine::default(), now), now + REFRESH_US);
+        let now = LONGEST_PAGE_PAUSE_US - 1_000_000;
+        let due = book.publish(&Machine::default(), now);
+        assert_eq!(due, LONGEST_PAGE_PAUSE_US, "the page comes in its time");
     }
 
     #[test]
