@@ -78,13 +78,31 @@ struct Input {
     file: usize,
 }
 
+impl Input {
+    fn new(pipe: OwnedFd, stream: Stream, file: usize) -> Result<Self, Errno> {
+        // A container may open its own output for reading and empty the pipe between poll and
+        // read. The open file is ours and PID 1's, who does not read; theirs is another one.
+        files::never_wait(pipe.as_fd())?;
+        Ok(Self { pipe, stream, file })
+    }
+
+    /// Reads once, never waiting; `None` at its end.
+    fn read<'a>(&self, buffer: &'a mut [u8]) -> Option<&'a [u8]> {
+        match files::read(self.pipe.as_fd(), buffer) {
+            Ok(count @ 1..) => buffer.get(..count),
+            Err(Errno(libc::EAGAIN)) => Some(&[]),
+            Ok(0) | Err(_) => None,
+        }
+    }
+}
+
 /// Reads all sources into files below `directory` until every pipe is closed.
 ///
 /// A log that cannot be written is no reason to stop reading: what is lost is counted, and said
 /// in the log when it can be written again.
 ///
 /// # Errors
-/// Only when waiting itself fails.
+/// Only when waiting itself fails, or a pipe cannot be told not to wait.
 pub fn run(directory: &Path, sources: Vec<Source>) -> io::Result<()> {
     let mut logs = Vec::with_capacity(sources.len());
     let mut inputs = Vec::with_capacity(sources.len().saturating_mul(2));
@@ -94,7 +112,7 @@ pub fn run(directory: &Path, sources: Vec<Source>) -> io::Result<()> {
             (source.stdout, Stream::Stdout),
             (source.stderr, Stream::Stderr),
         ] {
-            inputs.push(Input { pipe, stream, file });
+            inputs.push(Input::new(pipe, stream, file)?);
         }
     }
     let mut buffer = vec![0; CHUNK];
@@ -105,11 +123,10 @@ pub fn run(directory: &Path, sources: Vec<Source>) -> io::Result<()> {
             if !ready.next().unwrap_or(false) {
                 return true;
             }
-            let Ok(count @ 1..) = files::read(input.pipe.as_fd(), &mut buffer) else {
+            let Some(read) = input.read(&mut buffer) else {
                 return false;
             };
-            let read = buffer.get(..count).unwrap_or_default();
-            if let Some(log) = logs.get_mut(input.file) {
+            if let (Some(log), false) = (logs.get_mut(input.file), read.is_empty()) {
                 log.append(since_1970(), input.stream, read);
             }
             true

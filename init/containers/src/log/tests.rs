@@ -169,6 +169,27 @@ fn the_last_lines_are_shown_without_what_could_steer_a_terminal() {
 }
 
 #[test]
+fn a_container_that_empties_its_own_output_never_makes_the_role_wait() {
+    let (pipe, _write) = files::pipe(0).expect("a pipe");
+    let input = Input::new(pipe, Stream::Stdout, 0).expect("an input");
+    let flags = nix::fcntl::fcntl(&input.pipe, nix::fcntl::FcntlArg::F_GETFL).expect("flags");
+    assert_ne!(flags & libc::O_NONBLOCK, 0, "reading would wait here");
+    // As if poll had told of something that another reader was faster to take.
+    assert_eq!(input.read(&mut [0; 8]), Some(&[][..]));
+}
+
+#[test]
+fn only_the_reading_end_of_a_containers_output_does_not_wait() {
+    let mut bench = Bench::keeping(8 << 20);
+    bench.write(Stream::Stdout, &vec![b'x'; 1 << 20]);
+    let pipe = bench.stdout.as_ref().expect("open");
+    let flags = nix::fcntl::fcntl(pipe, nix::fcntl::FcntlArg::F_GETFL).expect("flags");
+    assert_eq!(flags & libc::O_NONBLOCK, 0);
+    bench.finish();
+    assert_eq!(bench.kept(Stream::Stdout).len(), 1 << 20);
+}
+
+#[test]
 fn descriptors_that_are_not_there_are_told_by_name() {
     let error = inherited(900, [("web", 1)].into_iter()).expect_err("closed");
     assert!(

@@ -138,6 +138,8 @@ fn start(
     let kill = files::open(At::Dir(cgroup), c"cgroup.kill", libc::O_WRONLY, 0)
         .map_err(failed("opening the probe's cgroup"))?;
     let (output, written) = launch::output_pipe(plan).map_err(failed("making a pipe"))?;
+    // The program may read its own output and empty the pipe between poll and read.
+    files::never_wait(output.as_fd()).map_err(failed("making a pipe that never waits"))?;
     let null = launch::null().map_err(failed("opening /dev/null"))?;
     let streams = Streams {
         stdin: null.as_fd(),
@@ -197,9 +199,13 @@ impl Watched {
             return;
         };
         let mut buffer = [0; 4096];
-        let Ok(count @ 1..) = files::read(output.as_fd(), &mut buffer) else {
-            self.output = None;
-            return;
+        let count = match files::read(output.as_fd(), &mut buffer) {
+            Ok(count @ 1..) => count,
+            Err(Errno(libc::EAGAIN)) => return,
+            Ok(0) | Err(_) => {
+                self.output = None;
+                return;
+            }
         };
         self.kept
             .extend_from_slice(buffer.get(..count).unwrap_or_default());

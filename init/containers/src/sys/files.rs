@@ -190,6 +190,19 @@ pub(crate) fn pipe(flags: i32) -> Result<(OwnedFd, OwnedFd), Errno> {
     Ok((descriptor(read.into())?, descriptor(write.into())?))
 }
 
+/// Makes reading from a descriptor, and from all its copies, fail with EAGAIN where it would wait.
+pub(crate) fn never_wait(fd: BorrowedFd<'_>) -> Result<(), Errno> {
+    // SAFETY: no pointers.
+    done(unsafe {
+        libc::syscall(
+            libc::SYS_fcntl,
+            fd.as_raw_fd(),
+            libc::F_SETFL,
+            libc::O_NONBLOCK,
+        )
+    })
+}
+
 /// Copies a descriptor to a fixed number, without close-on-exec.
 pub(crate) fn copy_to(fd: BorrowedFd<'_>, number: i32) -> Result<(), Errno> {
     if fd.as_raw_fd() == number {

@@ -149,6 +149,20 @@ fn a_flood_of_output_or_none_at_all_changes_nothing() {
 }
 
 #[test]
+fn a_program_that_reads_its_own_output_does_not_hold_its_probe_up() {
+    let Some(mut lab) = Lab::new(Kind::default(), "") else {
+        return;
+    };
+    // All readers are told of each line, and all but one come too late.
+    let script = "for n in 1 2 3 4; do cat /proc/$$/fd/1 >/dev/null 2>&1 & done
+        n=0; while [ $n -lt 3000 ]; do echo $n; n=$((n + 1)); done
+        exec sleep 20";
+    for _ in 0..3 {
+        assert_bad(&lab.ask_within(sh(script), 1_500), "within 1500 ms");
+    }
+}
+
+#[test]
 fn a_container_that_ends_under_its_probe_is_not_held_up_by_it() {
     let Some(mut lab) = Lab::new(Kind::default(), "") else {
         return;
