@@ -3,11 +3,13 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::path::Path;
 use std::thread::sleep;
 use std::time::Duration;
 
 use berth_qemu_tests::image::Recipe;
-use berth_qemu_tests::{Disk, Line, Machine, TestResult, within};
+use berth_qemu_tests::{Disk, Files, Line, Machine, TestResult, within};
+use serde_json::json;
 
 /// Exit statuses that there are.
 const STATUSES: u32 = 256;
@@ -40,6 +42,48 @@ fn every_exit_status_of_256_containers_is_reported() -> TestResult {
         if line.get("status") != Some(&status.to_string()) {
             return Err(machine.broken(&format!("{name}: {line:?}")));
         }
+    }
+    machine.shut_down(within(20))
+}
+
+/// Hands a controller on, as container engines do, and ends.
+const ENGINE: &str = r#"
+[container.engine]
+image = "oci:box"
+command = ["sh", "-ec", "cd /sys/fs/cgroup; mkdir i i/i; echo 1 >i/cgroup.procs; echo +memory >cgroup.subtree_control; echo handed on; exit 7"]
+privileged = true
+restart = { backoff = "100ms..1s" }
+"#;
+
+#[test]
+fn a_container_that_hands_controllers_on_starts_again() -> TestResult {
+    let files = ["mkdir", "sh"].into_iter().fold(
+        Files::default().program_from("bin/busybox", Path::new("/bin/busybox"))?,
+        |files, name| files.link(&format!("bin/{name}"), "busybox"),
+    );
+    let image = Recipe::new("engine", ENGINE)
+        .image("box", files, json!({ "Env": ["PATH=/bin"] }))
+        .build()?;
+    let machine = Machine::named("init-engine")
+        .direct(image.kernel(), image.command_line()?)
+        .disk(Disk::of(image.disk()).grown_to(1 << 30))
+        .headless()
+        .observed()
+        .start()?;
+    let console = machine.console();
+    let mut mark = 0;
+    for _ in 0..3 {
+        let end = console.expect_after(mark, "the engine to end", within(20), |line| {
+            line.is_container("engine", "exited") || line.is_container("engine", "failed")
+        })?;
+        if end.get("status") != Some("7") {
+            return Err(machine.broken(&format!("the engine should end with status 7: {end:?}")));
+        }
+        mark = console.mark();
+    }
+    let said = written(&machine, "engine")?;
+    if said.matches("handed on").count() < 3 {
+        return Err(machine.broken(&format!("the engine did not do its part: {said}")));
     }
     machine.shut_down(within(20))
 }
