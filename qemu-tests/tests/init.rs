@@ -8,8 +8,8 @@ use std::thread::sleep;
 use std::time::Duration;
 
 use berth_qemu_tests::image::Recipe;
-use berth_qemu_tests::{Disk, Files, Line, Machine, TestResult, within};
-use serde_json::json;
+use berth_qemu_tests::{Disk, Error, Files, Line, Machine, TestResult, within};
+use serde_json::{Value, json};
 
 /// Exit statuses that there are.
 const STATUSES: u32 = 256;
@@ -57,12 +57,8 @@ restart = { backoff = "100ms..1s" }
 
 #[test]
 fn a_container_that_hands_controllers_on_starts_again() -> TestResult {
-    let files = ["mkdir", "sh"].into_iter().fold(
-        Files::default().program_from("bin/busybox", Path::new("/bin/busybox"))?,
-        |files, name| files.link(&format!("bin/{name}"), "busybox"),
-    );
     let image = Recipe::new("engine", ENGINE)
-        .image("box", files, json!({ "Env": ["PATH=/bin"] }))
+        .image("box", busybox()?, json!({ "Env": ["PATH=/bin"] }))
         .build()?;
     let machine = Machine::named("init-engine")
         .direct(image.kernel(), image.command_line()?)
@@ -84,6 +80,68 @@ fn a_container_that_hands_controllers_on_starts_again() -> TestResult {
     let said = written(&machine, "engine")?;
     if said.matches("handed on").count() < 3 {
         return Err(machine.broken(&format!("the engine did not do its part: {said}")));
+    }
+    machine.shut_down(within(20))
+}
+
+fn busybox() -> Result<Files, Error> {
+    let files = Files::default().program_from("bin/busybox", Path::new("/bin/busybox"))?;
+    let programs = ["head", "mkdir", "sh", "sleep"];
+    Ok(programs.into_iter().fold(files, |files, name| {
+        files.link(&format!("bin/{name}"), "busybox")
+    }))
+}
+
+/// More output than half of the machine's memory, which could all be kept, and a little.
+const FLOOD: &str = r#"
+[container.flood]
+image = "oci:box"
+command = ["head", "-c", "200000000", "/dev/zero"]
+restart = { policy = "no" }
+log = { keep = "1G" }
+
+[container.quiet]
+image = "oci:box"
+command = ["sh", "-c", "n=0; while sleep 1; do n=$((n + 1)); echo tick $n; done"]
+"#;
+
+#[test]
+fn a_flood_of_output_takes_neither_the_status_nor_another_containers_log() -> TestResult {
+    let image = Recipe::new("flood", FLOOD)
+        .image("box", busybox()?, json!({ "Env": ["PATH=/bin"] }))
+        .build()?;
+    let machine = Machine::named("init-flood")
+        .direct(image.kernel(), image.command_line()?)
+        .memory(256)
+        .disk(Disk::of(image.disk()).grown_to(1 << 30))
+        .headless()
+        .observed()
+        .start()?;
+    let console = machine.console();
+    console.expect("the flood to end", within(60), |line| {
+        line.is_container("flood", "exited") && line.get("status") == Some("0")
+    })?;
+    let ticks = |machine: &Machine| -> Result<usize, Error> {
+        Ok(written(machine, "quiet")?.matches(" F tick ").count())
+    };
+    let before = ticks(&machine)?;
+    let deadline = std::time::Instant::now() + within(20);
+    loop {
+        let status = machine.ask("cat /run/berth/status/status.json", within(10))?;
+        let status: Value = serde_json::from_str(&status).unwrap_or_default();
+        let shown = status["containers"][0]["state"] == "ended";
+        let now = ticks(&machine)?;
+        if shown && now > before + 2 {
+            break;
+        }
+        if std::time::Instant::now() > deadline {
+            let told = format!("{before} ticks, then {now}; the status is {status}");
+            return Err(machine.broken(&told));
+        }
+        sleep(Duration::from_millis(500));
+    }
+    if !written(&machine, "quiet")?.contains(" F tick 1\n") {
+        return Err(machine.broken("what came before the flood is gone"));
     }
     machine.shut_down(within(20))
 }
@@ -152,7 +210,7 @@ fn nothing_that_a_container_or_an_orphan_does_harms_pid_1_or_the_others() -> Tes
     machine.shut_down(within(30))
 }
 
-fn unruly() -> Result<Machine, berth_qemu_tests::Error> {
+fn unruly() -> Result<Machine, Error> {
     let mut toml = String::new();
     let mut container = |name: &str, command: &[&str], more: &str| {
         // Writing to a String cannot fail.
@@ -200,7 +258,7 @@ fn ends(machine: &Machine, name: &str, by: &str, what: &str) -> TestResult {
 }
 
 /// What a container wrote, as the log role keeps it.
-fn written(machine: &Machine, name: &str) -> Result<String, berth_qemu_tests::Error> {
+fn written(machine: &Machine, name: &str) -> Result<String, Error> {
     machine.ask(&format!("cat /run/berth/log/{name}"), within(10))
 }
 

@@ -1,9 +1,10 @@
 //! A container's log: the file `NAME`, and `NAME.1` with what was written before it.
 //!
 //! Each holds at most half of what is kept; a full one becomes `NAME.1` in place of the older.
+//! Where there is no room for that much, what is older goes earlier.
 
 use std::fs;
-use std::io::Write;
+use std::io::{self, ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -69,33 +70,50 @@ impl File {
 
     /// Writes whole records; tells whether that went well.
     fn write(&mut self, batch: &[u8]) -> bool {
-        let Some(file) = self.opened() else {
-            return false;
-        };
-        let result = file.write_all(batch);
-        if result.is_ok() {
-            self.bytes = self.bytes.saturating_add(batch.len() as u64);
-        } else {
-            // Half a record may be there; whatever comes next starts on a line of its own, and in
-            // a file whose length is read anew.
-            let _ = file.write_all(b"\n");
-            self.open = None;
+        loop {
+            match self.try_to_write(batch) {
+                Ok(()) => return true,
+                Err(why) if why.kind() == ErrorKind::StorageFull && self.drop_oldest() => {}
+                Err(_) => return false,
+            }
         }
-        result.is_ok()
     }
 
-    fn opened(&mut self) -> Option<&mut fs::File> {
-        if self.open.is_none() {
-            let file = fs::OpenOptions::new()
-                .create(true)
-                .append(true)
-                .open(&self.path)
-                .ok()?;
-            // The role that died before this one has written some of it.
-            self.bytes = file.metadata().ok()?.len();
-            self.open = Some(file);
+    fn try_to_write(&mut self, batch: &[u8]) -> io::Result<()> {
+        let mut file = match self.open.take() {
+            Some(file) => file,
+            None => {
+                let mut options = fs::OpenOptions::new();
+                let file = options.create(true).append(true).open(&self.path)?;
+                // The role that died before this one has written some of it.
+                self.bytes = file.metadata()?.len();
+                file
+            }
+        };
+        if let Err(why) = file.write_all(batch) {
+            // Half a record may be there. If it stays, whatever comes next starts on a line of
+            // its own; the length is read anew.
+            if file.set_len(self.bytes).is_err() {
+                let _ = file.write_all(b"\n");
+            }
+            return Err(why);
         }
-        self.open.as_mut()
+        self.bytes = self.bytes.saturating_add(batch.len() as u64);
+        self.open = Some(file);
+        Ok(())
+    }
+
+    /// Makes room by dropping what was written first; tells whether there was anything.
+    fn drop_oldest(&mut self) -> bool {
+        if fs::remove_file(&self.older).is_ok() {
+            return true;
+        }
+        let any = self.bytes > 0 && fs::remove_file(&self.path).is_ok();
+        if any {
+            self.open = None;
+            self.bytes = 0;
+        }
+        any
     }
 
     fn rotate(&mut self) {

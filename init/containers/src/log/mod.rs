@@ -21,7 +21,7 @@ use file::File;
 use record::Stream;
 pub use tail::tail;
 
-/// Where logs are kept.
+/// Where logs are kept: a file system of their own, whose size bounds what all of them take.
 pub const DIRECTORY: &str = "/run/berth/log";
 
 /// The most that is read from a pipe at once. What a longer line has is split, as by Docker.
@@ -104,10 +104,15 @@ impl Input {
 /// # Errors
 /// Only when waiting itself fails, or a pipe cannot be told not to wait.
 pub fn run(directory: &Path, sources: Vec<Source>) -> io::Result<()> {
+    let most = most_of_each(
+        sources.iter().map(|source| source.keep_bytes),
+        room(directory),
+    );
     let mut logs = Vec::with_capacity(sources.len());
     let mut inputs = Vec::with_capacity(sources.len().saturating_mul(2));
     for (file, source) in sources.into_iter().enumerate() {
-        logs.push(File::new(directory, &source.name, source.keep_bytes));
+        let keep_bytes = source.keep_bytes.min(most);
+        logs.push(File::new(directory, &source.name, keep_bytes));
         for (pipe, stream) in [
             (source.stdout, Stream::Stdout),
             (source.stderr, Stream::Stderr),
@@ -133,6 +138,33 @@ pub fn run(directory: &Path, sources: Vec<Source>) -> io::Result<()> {
         });
     }
     Ok(())
+}
+
+/// What all logs together may take of their file system. The rest is for pages that are not full
+/// and for files that somebody still reads. No bound where none can be found out: what is too
+/// much is dropped when it cannot be written.
+fn room(directory: &Path) -> u64 {
+    let opened = std::fs::File::open(directory);
+    match opened.map(|directory| files::file_system_bytes(directory.as_fd())) {
+        Ok(Ok(bytes @ 1..)) => bytes.saturating_sub(bytes / 16),
+        _ => u64::MAX,
+    }
+}
+
+/// The most that one log may keep so that all find room: who wants little gets it whole, and the
+/// others the same each.
+fn most_of_each(wanted: impl Iterator<Item = u64>, room: u64) -> u64 {
+    let mut wanted: Vec<u64> = wanted.collect();
+    wanted.sort_unstable();
+    let mut left_bytes = room;
+    for (bytes, among) in wanted.iter().zip((1..=wanted.len() as u64).rev()) {
+        let share = left_bytes / among;
+        if *bytes > share {
+            return share;
+        }
+        left_bytes = left_bytes.saturating_sub(*bytes);
+    }
+    u64::MAX
 }
 
 /// Waits until something can be read, without end; tells of each input whether it can.

@@ -1,6 +1,8 @@
 //! What the log role promises, with real pipes and files.
 
+use std::io::Write;
 use std::os::fd::AsFd;
+use std::path::PathBuf;
 use std::thread;
 
 use super::*;
@@ -166,6 +168,126 @@ fn the_last_lines_are_shown_without_what_could_steer_a_terminal() {
         "{lines:?}"
     );
     assert!(tail(bench.directory.path(), "db", 3).is_empty());
+}
+
+/// A file system of this size and a path to its root; `None`, and a loud line, when the test may
+/// not make one.
+fn small(size: &std::ffi::CStr) -> Option<(OwnedFd, PathBuf)> {
+    use crate::sys::mounts;
+    let made = mounts::file_system(c"tmpfs").and_then(|context| {
+        mounts::parameter(context.as_fd(), c"size", Some(size))?;
+        mounts::create(
+            context.as_fd(),
+            mounts::NOSUID | mounts::NODEV | mounts::NOEXEC,
+        )
+    });
+    if made.is_err() {
+        let name = thread::current().name().unwrap_or_default().to_owned();
+        // Not eprintln: the test runner would keep it to itself.
+        let _ = writeln!(io::stderr(), "NOT TESTED, needs root: {name}");
+    }
+    let mount = made.ok()?;
+    let path = PathBuf::from(format!("/proc/self/fd/{}", mount.as_raw_fd()));
+    Some((mount, path))
+}
+
+#[test]
+fn a_log_without_room_drops_its_oldest_and_keeps_the_newest() {
+    let Some((_mount, directory)) = small(c"256k") else {
+        return;
+    };
+    // It may keep what there is no room for: all is found out in writing.
+    let mut log = File::new(&directory, "web", 1 << 30);
+    let mut last = String::new();
+    for line in 0..20_000 {
+        last = format!("line {line}");
+        log.append(since_1970(), Stream::Stdout, format!("{last}\n").as_bytes());
+    }
+    assert_eq!(tail(&directory, "web", 1), [last]);
+    // Nothing is torn, and nothing is missing in between.
+    let text = std::fs::read_to_string(directory.join("web")).expect("text");
+    let kept: Vec<&str> = text
+        .lines()
+        .filter_map(|line| line.split(' ').nth(4))
+        .collect();
+    let first: usize = kept[0].parse().expect("a number");
+    let expected: Vec<String> = (first..20_000).map(|line| line.to_string()).collect();
+    assert_eq!(kept, expected);
+}
+
+#[test]
+fn a_log_without_room_gives_up_the_file_before_first() {
+    let Some((_mount, directory)) = small(c"64k") else {
+        return;
+    };
+    std::fs::write(directory.join("web.1"), vec![b'x'; 40 << 10]).expect("written");
+    let mut log = File::new(&directory, "web", 1 << 30);
+    log.append(since_1970(), Stream::Stdout, b"first\n");
+    for _ in 0..3 {
+        log.append(since_1970(), Stream::Stdout, &[b'x'; 8 << 10]);
+    }
+    log.append(since_1970(), Stream::Stdout, b"\nlast\n");
+    assert!(!directory.join("web.1").exists());
+    let lines = tail(&directory, "web", 9);
+    assert_eq!(lines.last().map(String::as_str), Some("last"));
+    let text = std::fs::read_to_string(directory.join("web")).expect("text");
+    assert!(
+        text.lines()
+            .next()
+            .is_some_and(|line| line.ends_with(" first"))
+    );
+}
+
+#[test]
+fn one_containers_flood_takes_no_other_containers_log() {
+    let Some((_mount, directory)) = small(c"512k") else {
+        return;
+    };
+    let output = || files::pipe(0).expect("a pipe");
+    let (flood, quiet, errors) = (output(), output(), [output(), output()]);
+    let [flood_errors, quiet_errors] = errors;
+    let source = |name: &str, keep_bytes, stdout, stderr| Source {
+        name: name.into(),
+        keep_bytes,
+        stdout,
+        stderr,
+    };
+    let sources = vec![
+        source("flood", 1 << 30, flood.0, flood_errors.0),
+        source("quiet", 64 << 10, quiet.0, quiet_errors.0),
+    ];
+    drop((flood_errors.1, quiet_errors.1));
+    let at = directory.clone();
+    let role = thread::spawn(move || run(&at, sources));
+    let say = |pipe: &OwnedFd, line: usize| {
+        let text = format!("line {line} {:100}\n", "");
+        files::write(pipe.as_fd(), text.as_bytes()).expect("written");
+    };
+    say(&quiet.1, 0);
+    for line in 0..20_000 {
+        say(&flood.1, line);
+    }
+    say(&quiet.1, 1);
+    drop((flood.1, quiet.1));
+    role.join().expect("no panic").expect("no error");
+    assert_eq!(tail(&directory, "quiet", 9), ["line 0", "line 1"]);
+    assert_eq!(tail(&directory, "flood", 1), ["line 19999"]);
+    // Its share is used.
+    let size = |name: &str| std::fs::metadata(directory.join(name)).map_or(0, |data| data.len());
+    let kept = size("flood") + size("flood.1");
+    assert!((200 << 10..=416 << 10).contains(&kept), "{kept}");
+}
+
+#[test]
+fn logs_that_want_more_than_there_is_share_what_is_left_by_those_that_want_little() {
+    let most = |wanted: &[u64], room| most_of_each(wanted.iter().copied(), room);
+    assert_eq!(most(&[], 100), u64::MAX);
+    assert_eq!(most(&[60, 40], 100), u64::MAX);
+    assert_eq!(most(&[1 << 40], 100), 100);
+    assert_eq!(most(&[1 << 40, 20, 1 << 30], 100), 40);
+    assert_eq!(most(&[50, 50, 50, 50], 100), 25);
+    assert_eq!(most(&[u64::MAX, u64::MAX], u64::MAX), u64::MAX / 2);
+    assert_eq!(most(&[1, 1], 0), 0);
 }
 
 #[test]

@@ -129,6 +129,16 @@ pub(crate) fn kind(fd: BorrowedFd<'_>) -> Result<Kind, Errno> {
     })
 }
 
+/// The size of the file system that an open file is on; 0 when it has none.
+pub(crate) fn file_system_bytes(fd: BorrowedFd<'_>) -> Result<u64, Errno> {
+    let mut stat = std::mem::MaybeUninit::<libc::statfs>::uninit();
+    // SAFETY: stat has room for what fstatfs writes.
+    done(unsafe { libc::syscall(libc::SYS_fstatfs, fd.as_raw_fd(), stat.as_mut_ptr()) })?;
+    // SAFETY: fstatfs succeeded, so it has filled the structure.
+    let stat = unsafe { stat.assume_init() };
+    Ok(stat.f_blocks.saturating_mul(stat.f_bsize as u64))
+}
+
 /// Makes a symbolic link.
 pub(crate) fn symlink(target: &CStr, at: At<'_>, path: &CStr) -> Result<(), Errno> {
     // SAFETY: both paths are NUL-terminated and outlive the call.
