@@ -2,7 +2,8 @@
 //!
 //! Plain HTTP is used for loopback and for registries that the options name, nowhere else, not
 //! even when a server sends us there. `Authorization` goes to the registry itself and, when it
-//! holds a password, to the token server that the registry names; never along a redirect.
+//! holds a password, to the token server that the registry names; never along a redirect, nor to a
+//! token server that is named behind one.
 
 use std::cell::{Cell, RefCell};
 use std::io::Read;
@@ -45,6 +46,15 @@ enum Scheme {
 pub(super) type Answer = Response<Body>;
 
 const MAX_REDIRECTS: usize = 5;
+
+/// An answer that is no redirect.
+struct Followed {
+    answer: Answer,
+    /// Who gave it.
+    url: String,
+    /// How many redirects led there.
+    hop: usize,
+}
 
 impl Client {
     pub(super) fn new(name: &RegistryName, options: &Options) -> Result<Self, RegistryError> {
@@ -113,9 +123,8 @@ impl Client {
         let mut failures = Failures::new(&self.options);
         let mut refreshed = false;
         loop {
-            let url = self.url(path);
-            let answer = match self.follow(&url, accept, from) {
-                Ok(answer) => answer,
+            let followed = match self.follow(self.url(path), accept, from) {
+                Ok(followed) => followed,
                 Err(Failure::Final(error)) => return Err(error),
                 Err(Failure::Plain) => {
                     self.scheme.set(Some(Scheme::Http));
@@ -129,8 +138,19 @@ impl Client {
             if self.scheme.get().is_none() {
                 self.scheme.set(Some(Scheme::Https));
             }
+            let Followed { answer, url, hop } = followed;
             match answer.status().as_u16() {
                 200 | 206 => return Ok(answer),
+                // Whoever a redirect led to could name a token server of its own, and be told our
+                // password by way of it.
+                status @ (401 | 403) if hop > 0 => {
+                    let why = format!(
+                        "{}; a redirect of the registry led there, and no credentials go along \
+                         one: try again, or ask who runs the registry",
+                        said(answer)
+                    );
+                    return Err(RegistryError::Status { url, status, why });
+                }
                 401 if !refreshed => {
                     refreshed = true;
                     let header = self.answer_challenge(&url, &answer)?;
@@ -171,13 +191,17 @@ impl Client {
 
     /// Follows redirects by hand: each target must be as safe as the registry itself, and gets no
     /// credentials.
-    fn follow(&self, url: &str, accept: &str, from: Option<u64>) -> Result<Answer, Failure> {
-        let mut at = url.to_owned();
+    fn follow(&self, url: String, accept: &str, from: Option<u64>) -> Result<Followed, Failure> {
+        let mut at = url.clone();
         for hop in 0..=MAX_REDIRECTS {
             let authorization = self.authorization.borrow().clone().filter(|_| hop == 0);
             let answer = self.send(&at, accept, from, authorization.as_deref())?;
             if !answer.status().is_redirection() {
-                return Ok(answer);
+                return Ok(Followed {
+                    answer,
+                    url: at,
+                    hop,
+                });
             }
             let location = answer.headers().get(header::LOCATION);
             let location = location.and_then(|value| value.to_str().ok());
@@ -191,7 +215,7 @@ impl Client {
             at = next;
         }
         Err(Failure::Final(RegistryError::Protocol {
-            url: url.to_owned(),
+            url,
             why: format!("more than {MAX_REDIRECTS} redirects"),
         }))
     }

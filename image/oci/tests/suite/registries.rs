@@ -486,6 +486,41 @@ fn a_token_is_fetched_with_our_password_and_shown_to_the_registry_only() {
 }
 
 #[test]
+fn who_is_behind_a_redirect_is_told_no_password() {
+    for status in [401, 403] {
+        let served = Served::new();
+        let thief = Server::start(|_| Answer::new(200, r#"{"token":"t0ken"}"#));
+        let challenge = format!("Bearer realm=\"http://{}/token\"", thief.host());
+        let storage = Server::start(move |_| {
+            let body = r#"{"errors":[{"code":"EXPIRED","message":"too late"}]}"#;
+            Answer::new(status, body).header("WWW-Authenticate", challenge.clone())
+        });
+        let blob = format!("http://{}/blob", storage.host());
+        let location = blob.clone();
+        let server = Server::start(move |request| match served.is_layer(request) {
+            true => Answer::new(307, "").header("Location", location.clone()),
+            false => served.answer(request),
+        });
+        let work = tempfile::tempdir().expect("dir");
+        let auth = work.path().join("auth.json");
+        let entry = format!(
+            r#"{{"auths":{{"{}":{{"auth":"bWU6c2VjcmV0"}}}}}}"#,
+            server.host()
+        );
+        fs::write(&auth, entry).expect("auth");
+        let mut options = options();
+        options.registry.auth_file = Some(auth);
+        let error = fetch(&server, &options).expect_err("a challenge behind a redirect");
+        assert_eq!(thief.seen().len(), 0, "{error}");
+        assert_eq!(storage.seen().len(), 1, "{error}");
+        let error = error.to_string();
+        for part in [blob.as_str(), "redirect", "EXPIRED too late"] {
+            assert!(error.contains(part), "{part:?} is not in: {error}");
+        }
+    }
+}
+
+#[test]
 fn a_registry_may_ask_for_the_password_itself() {
     let served = Served::new();
     let server = Server::start(move |request| match request.header("authorization") {
