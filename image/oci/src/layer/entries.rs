@@ -116,6 +116,10 @@ impl Applier<'_> {
         if matches!(hidden, b"" | b"." | b"..") {
             return Err(Problem::Whiteout(printable(hidden)));
         }
+        // Only what is below is hidden, and below the lowest layer is nothing.
+        if self.layer == 0 {
+            return Ok(());
+        }
         let Some(parent) = self.directory(parents, Missing::Stop)? else {
             return Ok(());
         };

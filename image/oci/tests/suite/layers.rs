@@ -95,6 +95,32 @@ fn a_whiteout_and_a_new_entry_of_one_name_leave_the_new_one() {
 }
 
 #[test]
+fn a_whiteout_never_hides_a_file_of_its_own_layer() {
+    // The lowest layer has nothing below; above it, what is below goes and the rest stays.
+    let own = |tar: Tar| tar.file(".profile", "2").file("f", "2").file("d/new", "2");
+    let marks = |tar: Tar| {
+        tar.file(".wh..wh..opq", "")
+            .file(".wh.f", "")
+            .file("d/.wh..wh..opq", "")
+            .file("d/.wh.new", "")
+            .file(".wh.d", "")
+    };
+    let orders = [
+        marks(own(Tar::default())).end(),
+        own(marks(Tar::default())).end(),
+    ];
+    for tar in orders {
+        for layers in [vec![tar.clone()], vec![below(), tar.clone()]] {
+            let which = layers.len() - 1;
+            let image = unpack_tars(layers).expect("unpack");
+            assert_eq!(show(&image, ""), ".profile d f", "in layer {which}");
+            assert_eq!(show(&image, "f"), "2", "in layer {which}");
+            assert_eq!(show(&image, "d"), "new", "in layer {which}");
+        }
+    }
+}
+
+#[test]
 fn files_replace_directories_and_directories_files() {
     let above = Tar::default()
         .file("d", "now a file")
