@@ -1,6 +1,7 @@
 //! Errors as sentences: what was being done, to what, why it stopped, what to do.
 
 use std::io;
+use std::path::PathBuf;
 
 use crate::digest::Digest;
 use crate::reference::{Reference, ReferenceError};
@@ -17,6 +18,18 @@ pub enum Error {
     Io {
         /// What was being done, and to what.
         doing: String,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// There is no room for what was unpacked.
+    #[error(
+        "{doing}: cannot write temporary data in {}: {source}; make room there", directory.display()
+    )]
+    Spool {
+        /// What was being done, and to what.
+        doing: String,
+        /// Where the data should be.
+        directory: PathBuf,
         /// What the system said.
         source: io::Error,
     },

@@ -31,8 +31,10 @@ pub fn demo() -> Result<Config, Mistakes> {
 /// Writes the demo's image as an OCI archive.
 pub(super) fn write_image(output: impl Write, temporary: &Path) -> Result<(), BuildError> {
     let program = Asset::Demo.bytes()?;
-    let mut spool = Spool::new_in(temporary).map_err(userland::spool_error)?;
-    let content = spool.store(&program).map_err(userland::spool_error)?;
+    let mut spool = Spool::new_in(temporary).map_err(userland::spool_error(temporary))?;
+    let content = spool
+        .store(&program)
+        .map_err(userland::spool_error(temporary))?;
     let mut tree = Tree::new(Metadata::system(0o755));
     tree.insert(
         b"/demo",

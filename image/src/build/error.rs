@@ -87,6 +87,7 @@ impl BuildError {
                 Blame::Output
             }
             Self::Erofs(berth_erofs::Error::Write(_)) => Blame::Output,
+            Self::Image(berth_oci::Error::Spool { .. }) => Blame::Output,
             Self::Image(berth_oci::Error::Io { source, .. }) if full(source) => Blame::Output,
             _ => Blame::Input,
         }

@@ -143,7 +143,8 @@ impl Builder<'_> {
         let update = self.update_files()?;
         let boot = self.boot(&lock, &shown_lock)?;
 
-        let mut spool = Spool::new_in(temporary.path()).map_err(userland::spool_error)?;
+        let mut spool =
+            Spool::new_in(temporary.path()).map_err(userland::spool_error(temporary.path()))?;
         let context = images::Context {
             base: self.base(),
             lock: &lock,
@@ -180,7 +181,8 @@ impl Builder<'_> {
         let mut tree = userland::tree(&parts, &mut spool)?;
         let mut sizes = boot_parts(&boot)?;
         sizes.extend(userland_parts(&parts)?);
-        let of_images = measure::of_images(&loaded, &spool).map_err(userland::spool_error)?;
+        let of_images = measure::of_images(&loaded, &spool)
+            .map_err(userland::spool_error(spool.directory()))?;
         for image in loaded {
             let path = resolve::image_directory(&image.image.digest.to_string());
             tree.insert(path.as_bytes(), userland::empty_directory())

@@ -1,6 +1,7 @@
 //! The machine's root but for the images: the one executable, its configuration, mount points.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use berth_provision::{MACHINE_PATH, Machine};
 use berth_slots::state_template;
@@ -19,10 +20,12 @@ const ETC_LINKS: [&str; 4] = ["hostname", "hosts", "machine-id", "resolv.conf"];
 #[derive(Debug, thiserror::Error)]
 pub enum UserlandError {
     /// The spool cannot be written.
-    #[error("cannot write temporary data (in {directory}): {source}")]
+    #[error(
+        "cannot write temporary data in {}: {source}; make room there", directory.display()
+    )]
     Spool {
         /// Where it is.
-        directory: String,
+        directory: PathBuf,
         /// Why.
         source: std::io::Error,
     },
@@ -87,7 +90,7 @@ fn file(
     mode: u16,
     bytes: &[u8],
 ) -> Result<(), UserlandError> {
-    let content = spool.store(bytes).map_err(spool_error)?;
+    let content = spool.store(bytes).map_err(spool_error(spool.directory()))?;
     if let Some((parent, _)) = path.rsplit_once('/') {
         tree.create_dirs(parent.as_bytes(), &Metadata::system(0o755))?;
     }
@@ -102,11 +105,11 @@ fn file(
 }
 
 /// The spool could not be written: most often its file system is full.
-pub(super) fn spool_error(source: std::io::Error) -> UserlandError {
-    UserlandError::Spool {
-        directory: std::env::temp_dir().display().to_string(),
-        source,
-    }
+pub(super) fn spool_error(
+    directory: impl Into<PathBuf>,
+) -> impl FnOnce(std::io::Error) -> UserlandError {
+    let directory = directory.into();
+    move |source| UserlandError::Spool { directory, source }
 }
 
 /// A directory node with nothing in it.

@@ -14,6 +14,28 @@ fn assert_exit(output: &Output, code: i32, words: &[&str]) {
     assert!(!text.contains("panicked"), "{text}");
 }
 
+/// Builds where no file may be larger than this: a write that goes over it fails as on a full disk.
+fn build_within(fixture: &Fixture, kilobytes: &str) -> Output {
+    let script = format!(
+        "trap '' XFSZ; ulimit -f {kilobytes}; exec {} build --kernel kernel",
+        env!("CARGO_BIN_EXE_berth")
+    );
+    std::process::Command::new("bash")
+        .args(["-c", &script])
+        .current_dir(fixture.path(""))
+        .env("BERTH_ASSETS", fixture.path("assets"))
+        .output()
+        .expect("bash starts")
+}
+
+fn assert_left_nothing(fixture: &Fixture) {
+    assert_eq!(
+        crate::fixture::names(&fixture.path("out")),
+        Vec::<String>::new()
+    );
+    assert!(!fixture.path("berth.lock").exists());
+}
+
 #[test]
 fn a_correct_file_is_0_and_a_wrong_one_is_3_with_every_mistake() {
     let Some(fixture) = Fixture::new() else {
@@ -104,26 +126,29 @@ fn a_file_that_is_too_large_for_its_disk_is_5_and_leaves_nothing() {
     let Some(fixture) = Fixture::new() else {
         return;
     };
-    // A limit on the size of files fails as a full disk does, in the middle of a write.
     for kilobytes in ["4", "64", "700", "1300", "3000"] {
-        let mut command = std::process::Command::new("bash");
-        let script = format!(
-            "trap '' XFSZ; ulimit -f {kilobytes}; exec {} build --kernel kernel",
-            env!("CARGO_BIN_EXE_berth")
-        );
-        let output = command
-            .args(["-c", &script])
-            .current_dir(fixture.path(""))
-            .env("BERTH_ASSETS", fixture.path("assets"))
-            .output()
-            .expect("bash starts");
+        let output = build_within(&fixture, kilobytes);
         assert_exit(&output, 5, &["cannot write"]);
-        assert_eq!(
-            crate::fixture::names(&fixture.path("out")),
-            Vec::<String>::new()
-        );
-        assert!(!fixture.path("berth.lock").exists());
+        assert_left_nothing(&fixture);
     }
+}
+
+#[test]
+fn no_room_for_temporary_data_is_5_and_names_the_place() {
+    let Some(fixture) = Fixture::new() else {
+        return;
+    };
+    let (large, init) = (b"0123456789".repeat(20_000), fixture.path("assets/init"));
+    let words = ["cannot write temporary data in ", "/out/.berth-build-"];
+    fs::write(&init, &large).expect("a large /init");
+    assert_exit(&build_within(&fixture, "64"), 5, &words);
+    assert_left_nothing(&fixture);
+    fs::write(&init, b"init").expect("a small /init");
+    fixture.image("image", &large);
+    let output = build_within(&fixture, "64");
+    assert_exit(&output, 5, &words);
+    assert_exit(&output, 5, &["oci:image: cannot unpack layer sha256:"]);
+    assert_left_nothing(&fixture);
 }
 
 #[test]

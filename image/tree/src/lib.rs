@@ -7,5 +7,5 @@
 mod spool;
 mod tree;
 
-pub use spool::{Content, ContentReader, Spool, SpoolWriter};
+pub use spool::{Content, ContentReader, Spool, SpoolWriter, StoreError};
 pub use tree::{DeviceNumber, Kind, Metadata, Node, NodeId, PathError, Tree};

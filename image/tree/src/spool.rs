@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::unix::fs::FileExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
@@ -21,10 +21,30 @@ pub struct Content {
     pub sha256: [u8; 32],
 }
 
+/// Why a file's data is not in the spool.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// It cannot be had.
+    #[error("cannot read the data: {0}")]
+    Read(#[source] io::Error),
+    /// It cannot be kept.
+    #[error("cannot write the spool: {0}")]
+    Write(#[source] io::Error),
+}
+
+impl From<StoreError> for io::Error {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Read(source) | StoreError::Write(source) => source,
+        }
+    }
+}
+
 /// An unlinked temporary file that holds the data of every file of a build.
 #[derive(Debug)]
 pub struct Spool {
     file: File,
+    directory: PathBuf,
     end: u64,
     /// The writer's, kept from file to file.
     buffer: Vec<u8>,
@@ -39,10 +59,17 @@ impl Spool {
     pub fn new_in(dir: &Path) -> io::Result<Self> {
         Ok(Self {
             file: tempfile::tempfile_in(dir)?,
+            directory: dir.to_owned(),
             end: 0,
             buffer: vec![0; BUFFER],
             seen: std::collections::HashMap::new(),
         })
+    }
+
+    /// Where it is, for errors: the file itself has no name.
+    #[must_use]
+    pub fn directory(&self) -> &Path {
+        &self.directory
     }
 
     /// Starts a file's data; [`SpoolWriter::finish`] ends it.
@@ -69,11 +96,11 @@ impl Spool {
     /// Stores all that `reader` yields as one file's data.
     ///
     /// # Errors
-    /// When `reader` or the spool fails.
-    pub fn store_from(&mut self, reader: &mut dyn Read) -> io::Result<Content> {
+    /// When `reader` or the spool fails; which of them, since that is for different people.
+    pub fn store_from(&mut self, reader: &mut dyn Read) -> Result<Content, StoreError> {
         let mut writer = self.writer();
         while writer.fill_from(reader)? {}
-        writer.finish()
+        writer.finish().map_err(StoreError::Write)
     }
 
     /// Reads `content` whole. For small files (configuration, passwd); data is streamed with
@@ -143,15 +170,15 @@ pub struct SpoolWriter<'a> {
 
 impl SpoolWriter<'_> {
     /// Reads once, straight into the buffer; false at the end.
-    fn fill_from(&mut self, reader: &mut dyn Read) -> io::Result<bool> {
+    fn fill_from(&mut self, reader: &mut dyn Read) -> Result<bool, StoreError> {
         if self.held == BUFFER {
-            self.flush()?;
+            self.flush().map_err(StoreError::Write)?;
         }
         let free = self.spool.buffer.get_mut(self.held..).unwrap_or_default();
         let got = loop {
             match reader.read(free) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                outcome => break outcome?,
+                outcome => break outcome.map_err(StoreError::Read)?,
             }
         };
         self.hash.update(free.get(..got).unwrap_or_default());

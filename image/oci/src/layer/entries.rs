@@ -2,7 +2,7 @@
 
 use std::io::Read;
 
-use berth_tree::{DeviceNumber, Kind as NodeKind, Metadata, Node, NodeId};
+use berth_tree::{DeviceNumber, Kind as NodeKind, Metadata, Node, NodeId, StoreError};
 
 use super::Applier;
 use super::walk::{Missing, PathProblem, empty_directory, parts, relative_parts};
@@ -16,8 +16,11 @@ pub(super) enum Problem {
     Path(#[from] PathProblem),
     #[error("{0}")]
     Tar(#[from] TarError),
-    #[error("its data cannot be read or stored: {0}")]
-    Data(#[from] std::io::Error),
+    #[error("its data cannot be read: {0}")]
+    Data(std::io::Error),
+    /// No fault of the entry's.
+    #[error("its data cannot be stored: {0}")]
+    Spool(std::io::Error),
     #[error("hard link to {0:?}, which is not in the image; the layers do not fit together")]
     MissingTarget(String),
     #[error("hard link to the directory {0:?}")]
@@ -38,6 +41,15 @@ pub(super) enum Problem {
     TooManyEntries(u64),
     #[error("the image unpacks to more than {0} bytes; if that is meant, raise the limit")]
     TooManyBytes(u64),
+}
+
+impl From<StoreError> for Problem {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Read(source) => Self::Data(source),
+            StoreError::Write(source) => Self::Spool(source),
+        }
+    }
 }
 
 const WHITEOUT: &[u8] = b".wh.";

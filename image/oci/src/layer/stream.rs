@@ -5,6 +5,7 @@ use std::io::{self, BufRead, BufReader, Read};
 
 use flate2::bufread::MultiGzDecoder;
 
+use super::entries::Problem;
 use super::{Applied, Applier};
 use crate::digest::{Digest, HashingReader};
 use crate::error::{Error, printable};
@@ -124,9 +125,14 @@ impl Applier<'_> {
             let Some(entry) = next else {
                 return Ok(applied);
             };
-            let bytes = self
-                .entry(entry, &mut reader)
-                .map_err(|why| error(&seen, why.to_string()))?;
+            let bytes = self.entry(entry, &mut reader).map_err(|why| match why {
+                Problem::Spool(source) => Error::Spool {
+                    doing: format!("{place}: cannot unpack layer {layer}"),
+                    directory: self.spool.directory().to_owned(),
+                    source,
+                },
+                why => error(&seen, why.to_string()),
+            })?;
             applied.entries += 1;
             applied.file_bytes = applied.file_bytes.saturating_add(bytes);
         }
