@@ -1,8 +1,8 @@
 //! `berth inspect`: where the bytes of a build went, and what is privileged in it.
 
-use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
+use crate::lines;
 use crate::manifest::{FILE_NAME, Group, Manifest, Part, SCHEMA};
 use crate::svg;
 
@@ -79,50 +79,42 @@ pub fn manifest_path(path: &Path) -> PathBuf {
 #[must_use]
 pub fn table(manifest: &Manifest) -> String {
     let mut text = String::new();
-    // Writing to a String cannot fail.
-    let _ = writeln!(
-        text,
-        "{} {}, kernel {} ({})\nroot hash {}\n",
-        manifest.name,
-        manifest.version,
-        manifest.kernel.version,
-        manifest.kernel.profile,
-        manifest.root_hash
-    );
-    let _ = writeln!(text, "{:>10}  {:>10}  part", "bytes", manifest.compression);
+    let mut line = |line: String| lines::push(&mut text, &line);
+    line(format!(
+        "{} {}, kernel {} ({})",
+        manifest.name, manifest.version, manifest.kernel.version, manifest.kernel.profile
+    ));
+    line(format!("root hash {}", manifest.root_hash));
+    line(String::new());
+    let row = |bytes: &str, compressed: &str, name: &str| {
+        format!("{bytes:>10}  {compressed:>10}  {name}")
+    };
+    line(row("bytes", &manifest.compression, "part"));
     let mut total = (0, 0);
     for part in &manifest.parts {
         total.0 += part.bytes;
         total.1 += part.compressed_bytes;
-        let _ = writeln!(
-            text,
-            "{:>10}  {:>10}  {}",
-            svg::bytes(part.bytes),
-            svg::bytes(part.compressed_bytes),
-            describe(manifest, part)
-        );
+        line(row(
+            &svg::bytes(part.bytes),
+            &svg::bytes(part.compressed_bytes),
+            &describe(manifest, part),
+        ));
     }
-    let _ = writeln!(
-        text,
-        "{:>10}  {:>10}  all\n",
-        svg::bytes(total.0),
-        svg::bytes(total.1)
-    );
+    line(row(&svg::bytes(total.0), &svg::bytes(total.1), "all"));
+    line(String::new());
     for container in &manifest.containers {
-        let _ = writeln!(text, "container {}: {}", container.name, container.image);
-        let _ = writeln!(text, "  {}", container.digest);
-        let _ = writeln!(
-            text,
+        line(format!("container {}: {}", container.name, container.image));
+        line(format!("  {}", container.digest));
+        line(format!(
             "  user {}, network {}, ports {}",
             container.user,
             container.network,
             list(container.ports.iter().map(u16::to_string))
-        );
-        let _ = writeln!(
-            text,
+        ));
+        line(format!(
             "  beyond the defaults: {}",
             list(container.privileges.iter().cloned())
-        );
+        ));
     }
     text
 }

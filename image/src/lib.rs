@@ -12,6 +12,7 @@ pub mod diff;
 pub mod faults;
 pub mod inspect;
 pub mod keys;
+mod lines;
 pub mod lock;
 pub mod manifest;
 mod privileges;

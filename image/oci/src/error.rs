@@ -120,13 +120,13 @@ pub enum Error {
         found: Digest,
     },
     /// An entry of a layer cannot be used.
-    #[error("{place}: layer {layer}: entry {entry:?}: {why}")]
+    #[error("{place}: layer {layer}: entry {entry}: {why}")]
     Entry {
         /// Archive, directory or registry name.
         place: String,
         /// The layer's digest.
         layer: String,
-        /// The entry's name in the layer.
+        /// The entry's name in the layer, quoted and escaped.
         entry: String,
         /// What is wrong, and what to do.
         why: String,
@@ -171,8 +171,22 @@ impl Error {
     }
 }
 
-/// Bytes from an image as a person may read them: what is not printable is escaped.
+/// Bytes from an image as a person may read them: in quotes, what is not printable escaped, and
+/// not all of them when they are many.
 pub(crate) fn printable(bytes: &[u8]) -> String {
-    let shown: Vec<u8> = bytes.iter().copied().take(512).collect();
-    String::from_utf8_lossy(&shown).into_owned()
+    const MOST: usize = 512;
+    let shown = bytes.get(..MOST).unwrap_or(bytes);
+    format!("{:?}", String::from_utf8_lossy(shown))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_from_an_image_moves_the_cursor() {
+        let shown = printable(b"a\"\n\x1b[2K\x7f\xc2\x9b\xff");
+        assert_eq!(shown, "\"a\\\"\\n\\u{1b}[2K\\u{7f}\\u{9b}\u{fffd}\"");
+        assert_eq!(printable(&[b'x'; 600]).len(), 512 + 2);
+    }
 }

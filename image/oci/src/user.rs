@@ -3,8 +3,6 @@
 
 use berth_tree::{Kind, Spool, Tree};
 
-use crate::error::printable;
-
 /// Who a container's first process is.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct User {
@@ -164,16 +162,9 @@ fn lines(
         .map_err(|error| unreadable(error.to_string()))?;
     Ok(bytes
         .split(|byte| *byte == b'\n')
-        .map(|line| printable_line(line).trim().to_owned())
+        .map(|line| String::from_utf8_lossy(line).trim().to_owned())
         .filter(|line| !line.is_empty() && !line.starts_with('#'))
         .collect())
-}
-
-fn printable_line(line: &[u8]) -> String {
-    match std::str::from_utf8(line) {
-        Ok(text) => text.to_owned(),
-        Err(_) => printable(line),
-    }
 }
 
 fn fields(line: &str) -> Vec<&str> {

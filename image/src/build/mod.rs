@@ -26,6 +26,7 @@ use sha2::{Digest, Sha256};
 use crate::assets::{Asset, hex};
 use crate::command_line;
 use crate::config::{Config, DiskFormat, Located, Mistakes};
+use crate::lines;
 use crate::lock::{self, Lock};
 use crate::manifest::{self, ContainerInfo, FILE_NAME, FileInfo, Group, Manifest, Part};
 use crate::resolve::{self, Resolved};
@@ -418,7 +419,7 @@ fn notes(containers: &[Resolved]) -> Vec<String> {
         .flat_map(|resolved| {
             let name = &resolved.container.name;
             let notes = resolved.notes.iter();
-            notes.map(move |note| format!("container {name:?}: {note}"))
+            notes.map(move |note| lines::clean(&format!("container {name:?}: {note}")).into_owned())
         })
         .collect()
 }

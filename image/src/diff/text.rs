@@ -1,10 +1,9 @@
 //! A comparison for people: what must not be missed first, and nothing that is the same.
 
-use std::fmt::Write;
-
 use serde_json::Value;
 
 use super::{ContainerChange, Difference, FileChange, KeyChange, PartCost, SizeChange};
+use crate::lines;
 use crate::svg::bytes;
 
 /// How long the lists are.
@@ -42,8 +41,7 @@ struct Text {
 
 impl Text {
     fn line(&mut self, line: &str) {
-        // Writing to a String cannot fail.
-        let _ = writeln!(self.out, "{}", line.trim_end());
+        lines::push(&mut self.out, line);
     }
 
     fn title(&mut self, title: &str) {
@@ -280,12 +278,8 @@ fn value(value: &Value) -> String {
         Value::String(text) => text.clone(),
         other => other.to_string(),
     };
-    // What a container's configuration says must not move the reader's cursor.
-    let clean = text
-        .chars()
-        .map(|char| if char.is_control() { ' ' } else { char });
-    let mut short: String = clean.clone().take(VALUE).collect();
-    if clean.count() > VALUE {
+    let mut short: String = text.chars().take(VALUE).collect();
+    if text.chars().count() > VALUE {
         short.push('…');
     }
     short

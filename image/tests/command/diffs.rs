@@ -2,8 +2,10 @@
 
 use std::fs;
 
-use crate::fixture::{CONFIG, Fixture, names, said};
+use berth_tree::{Kind, Metadata, Node};
 use serde_json::Value;
+
+use crate::fixture::{CONFIG, Fixture, names, said};
 
 /// The next version: another program, one capability more, another limit.
 fn next(fixture: &Fixture) {
@@ -171,6 +173,73 @@ fn the_same_version_twice_is_warned_of() {
     assert!(
         text.contains("! both are called 1.2.3: raise version"),
         "{text}"
+    );
+}
+
+/// Takes the line above away and says something else.
+const FORGED: &str = "\r\x1b[1A\x1b[2K\u{9b}2K\x7f\n  nothing got more privileged";
+
+/// An image whose program's other name, link, volume and history hold that.
+fn forging_image(fixture: &Fixture, program: &[u8]) {
+    fixture.image_with("image", program, |tree, server, image| {
+        let mut server = server.clone();
+        server.metadata.mode = 0o4755;
+        let name = format!("bin/{}{FORGED}", program.len());
+        tree.insert(name.as_bytes(), server).expect("a program");
+        let target = format!("{}{FORGED}", program.len());
+        let link = Node {
+            metadata: Metadata::system(0o777),
+            kind: Kind::Symlink(target.into_bytes()),
+        };
+        tree.insert(b"bin/link", link).expect("a link");
+        image.execution.volumes = [format!("/data{FORGED}")].into();
+        image.created_by = format!("RUN make{FORGED}");
+    });
+}
+
+#[test]
+fn nothing_in_an_image_moves_the_readers_cursor() {
+    let Some(fixture) = Fixture::new() else {
+        return;
+    };
+    let config = format!("{CONFIG}privileged = true\n");
+    let clean = |what: &str, text: &str| {
+        let control = |char: char| char.is_control() && char != '\n';
+        assert!(!text.contains(control), "{what}: {text:?}");
+        assert!(!text.contains("\n  nothing got"), "{what}: {text:?}");
+    };
+    for (directory, version, program) in [("old", "1.2.3", "one"), ("new", "1.2.4", "three")] {
+        let config = config.replace("1.2.3", version);
+        fs::write(fixture.path("berth.toml"), config).expect("configuration");
+        forging_image(&fixture, program.as_bytes());
+        let output = fixture.build(&["--out", directory, "--update-lock"]);
+        assert!(output.status.success(), "{}", said(&output));
+        let said = said(&output);
+        let told = said
+            .lines()
+            .find(|line| line.contains("declares the volume"));
+        clean("a note", told.expect("a note"));
+        assert!(!said.contains("\n  nothing got"), "{said:?}");
+    }
+    let shown = text(&fixture, &["old", "new", "--all"]);
+    for part in [
+        "More privileged\n  + web:/bin/5 ",
+        "(leads to 3 ",
+        "  web:/bin/3 ",
+    ] {
+        assert!(shown.contains(part), "{part:?} is not in: {shown:?}");
+    }
+    clean("diff", &shown);
+    let output = fixture.berth(&["inspect", "old"]);
+    let shown = String::from_utf8(output.stdout).expect("text");
+    assert!(shown.contains("RUN make "), "{shown:?}");
+    clean("inspect", &shown);
+    // Who reads JSON gets what there is.
+    let json = json(&fixture, &["old", "new", "--no-cost"]);
+    let more = json["more_privileged"][0].as_str().expect("a sentence");
+    assert!(
+        more.starts_with(&format!("web:/bin/5{FORGED} is set-id")),
+        "{more:?}"
     );
 }
 

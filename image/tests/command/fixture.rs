@@ -79,6 +79,16 @@ impl Fixture {
 
     /// Makes an image in the OCI directory `name`, whose program has these bytes.
     pub(crate) fn image(&self, name: &str, program: &[u8]) {
+        self.image_with(name, program, |_, _, _| {});
+    }
+
+    /// The same, with what somebody does to it, who is given the program as well.
+    pub(crate) fn image_with(
+        &self,
+        name: &str,
+        program: &[u8],
+        change: impl FnOnce(&mut Tree, &Node, &mut NewImage),
+    ) {
         let mut spool = Spool::new_in(self.directory.path()).expect("spool");
         let content = spool.store(program).expect("store");
         let mut tree = Tree::new(Metadata::system(0o755));
@@ -88,8 +98,8 @@ impl Fixture {
             metadata: Metadata::system(0o755),
             kind: Kind::File(content),
         };
-        tree.insert(b"bin/server", node).expect("server");
-        let image = NewImage {
+        tree.insert(b"bin/server", node.clone()).expect("server");
+        let mut image = NewImage {
             execution: Execution {
                 entrypoint: vec!["/bin/server".to_owned()],
                 exposed_ports: ["80/tcp".to_owned()].into(),
@@ -98,6 +108,7 @@ impl Fixture {
             created: Some("2020-01-01T00:00:00Z".to_owned()),
             ..NewImage::default()
         };
+        change(&mut tree, &node, &mut image);
         let path = self.path(name);
         if path.exists() {
             fs::remove_dir_all(&path).expect("the old image");

@@ -21,17 +21,17 @@ pub(super) enum Problem {
     /// No fault of the entry's.
     #[error("its data cannot be stored: {0}")]
     Spool(std::io::Error),
-    #[error("hard link to {0:?}, which is not in the image; the layers do not fit together")]
+    #[error("hard link to {0}, which is not in the image; the layers do not fit together")]
     MissingTarget(String),
-    #[error("hard link to the directory {0:?}")]
+    #[error("hard link to the directory {0}")]
     DirectoryTarget(String),
-    #[error("hard link to {target:?}: {why}")]
+    #[error("hard link to {target}: {why}")]
     Target { target: String, why: PathProblem },
     #[error("device number {major}:{minor} is out of range (4095:1048575)")]
     DeviceNumber { major: u32, minor: u32 },
     #[error("the symbolic link's target is empty, contains NUL, or is longer than Linux allows")]
     SymlinkTarget,
-    #[error("{0:?} after the whiteout prefix .wh. is not a name")]
+    #[error("{0} after the whiteout prefix .wh. is not a name")]
     Whiteout(String),
     #[error("its type {0:?} has no meaning in an image; make the image with a current tool")]
     Type(char),

@@ -117,7 +117,7 @@ impl Applier<'_> {
             let next = reader.next(&mut seen).map_err(|why| match &why {
                 TarError::Read(source) => unpack_error(
                     place,
-                    &format!("layer {layer} after entry {:?}", printable(&seen)),
+                    &format!("layer {layer} after entry {}", printable(&seen)),
                     io::Error::new(source.kind(), source.to_string()),
                 ),
                 why => error(&seen, format!("here or in the entry behind it, {why}")),

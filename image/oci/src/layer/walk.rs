@@ -27,7 +27,7 @@ pub(super) enum PathProblem {
     TooDeep(usize),
     #[error("a parent directory is reached by more than {0} symbolic links; they lead in a circle")]
     SymlinkLoop(usize),
-    #[error("its parent {0:?} is a file, not a directory; the layers do not fit together")]
+    #[error("its parent {0} is a file, not a directory; the layers do not fit together")]
     ParentNotADirectory(String),
 }
 

@@ -82,7 +82,7 @@ impl Archive {
         }
         Err(Error::malformed(
             &self.place,
-            format!("member {:?}", printable(&name)),
+            format!("member {}", printable(&name)),
             "links lead in a circle",
         ))
     }
@@ -138,7 +138,7 @@ fn index(file: &File, place: &str, options: &Options) -> Result<HashMap<Vec<u8>,
     let broken = |seen: &[u8], why: TarError| {
         let what = match seen {
             [] => "the archive".to_owned(),
-            name => format!("the archive at member {:?}", printable(name)),
+            name => format!("the archive at member {}", printable(name)),
         };
         Error::malformed(place, what, why)
     };
