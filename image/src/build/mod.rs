@@ -333,7 +333,8 @@ impl Builder<'_> {
         })
     }
 
-    /// Resolves every container and makes the places of its mounts in its image.
+    /// Resolves every container and makes the places of its mounts, and its working directory, in
+    /// its image.
     fn resolve(
         &self,
         loaded: &mut [images::Loaded],
@@ -361,11 +362,14 @@ impl Builder<'_> {
                 spool,
             };
             let resolved = resolve::container(&config.file, container, &image, first_id)?;
-            let mounts = &resolved.container.oci.mounts;
-            resolve::make_mount_points(&mut loaded.image.tree, spool, mounts).map_err(|why| {
-                let message = format!("container {:?}: {why}", container.name);
-                Mistakes::one(&config.file, container.place, message)
-            })?;
+            let oci = &resolved.container.oci;
+            let (tree, cwd) = (&mut loaded.image.tree, &oci.process.cwd);
+            resolve::make_mount_points(tree, spool, &oci.mounts)
+                .and_then(|()| resolve::make_working_directory(tree, spool, cwd, &oci.mounts))
+                .map_err(|why| {
+                    let message = format!("container {:?}: {why}", container.name);
+                    Mistakes::one(&config.file, container.place, message)
+                })?;
             containers.push(resolved);
         }
         Ok(containers)

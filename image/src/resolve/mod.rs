@@ -16,7 +16,7 @@ use berth_tree::{Spool, Tree};
 use crate::config::{ContainerConfig, Mistakes, Place};
 use crate::signals;
 
-pub use mounts::make_mount_points;
+pub use mounts::{make_mount_points, make_working_directory};
 
 /// Version of the OCI runtime specification whose terms are used.
 const OCI_VERSION: &str = "1.1.0";

@@ -197,6 +197,36 @@ pub fn make_mount_points(
     Ok(())
 }
 
+/// Makes the working directory in the image's tree where it is missing and no mount covers it, as
+/// other runtimes do when they start: the root is read-only, so the machine cannot.
+///
+/// # Errors
+/// A clause that says why it cannot be one.
+pub fn make_working_directory(
+    tree: &mut Tree,
+    spool: &mut Spool,
+    path: &str,
+    mounts: &[Mount],
+) -> Result<(), String> {
+    let is_covered = mounts.iter().any(|mount| {
+        let inside = path.strip_prefix(mount.destination.as_str());
+        inside.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    });
+    if is_covered {
+        return Ok(());
+    }
+    match rootfs::find(tree, path) {
+        Found::Node(id) if tree.entries(id).is_some() => Ok(()),
+        Found::Node(_) => Err(format!(
+            "the working directory {path} is not a directory in the image, so no program can \
+             start there; name another with working_dir"
+        )),
+        _ => make_place(tree, spool, path, false).map_err(|why| {
+            format!("the working directory cannot be made: {why}; name another with working_dir")
+        }),
+    }
+}
+
 fn make_place(tree: &mut Tree, spool: &mut Spool, path: &str, is_file: bool) -> Result<(), String> {
     let (parent, rest) = match rootfs::find(tree, path) {
         Found::Node(id) => {

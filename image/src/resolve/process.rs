@@ -80,8 +80,33 @@ fn user(config: &ContainerConfig, image: &Image<'_>) -> Result<berth_oci::User, 
         Some(user) => (user.value.as_str(), user.place),
         None => (image.execution.user.as_str(), config.image.place),
     };
-    berth_oci::resolve_user(image.tree, image.spool, text)
-        .map_err(|error| (place, error.to_string()))
+    let user = berth_oci::resolve_user(image.tree, image.spool, text)
+        .map_err(|error| (place, error.to_string()))?;
+    check_ids(config, text, &user).map_err(|why| (place, why))?;
+    Ok(user)
+}
+
+/// The machine refuses ids without a mapping, at every start.
+fn check_ids(config: &ContainerConfig, text: &str, user: &berth_oci::User) -> Result<(), String> {
+    let groups = user.additional_gids.iter();
+    let ids = [("user", user.uid), ("group", user.gid)]
+        .into_iter()
+        .chain(groups.map(|gid| ("additional group", *gid)));
+    let beyond = |(_, id): &(&str, u32)| *id >= confinement::IDS_PER_CONTAINER;
+    match ids.filter(|_| config.user_namespace).find(beyond) {
+        None => Ok(()),
+        Some((what, id)) => {
+            let origin = match config.user {
+                Some(_) => "",
+                None => "the image's ",
+            };
+            let last = confinement::IDS_PER_CONTAINER - 1;
+            Err(format!(
+                "{origin}user {text:?}: {what} {id} is beyond the user namespace, which has 0 to \
+                 {last}; choose another with user = \"UID:GID\", or say user_namespace = false"
+            ))
+        }
+    }
 }
 
 /// The image's variables, then what a program expects to be there, then the file's.

@@ -276,6 +276,67 @@ fn mount_points_that_cannot_be_made_are_told() {
 }
 
 #[test]
+fn a_working_directory_that_the_image_lacks_is_made_where_no_mount_covers_it() {
+    for (lines, path, is_made) in [
+        ("", "srv/app", true),
+        ("working_dir = \"/var/cache/x\"", "run/cache/x", true),
+        ("mounts = [{ tmpfs = \"/srv\" }]", "srv/app", false),
+        ("mounts = [{ tmpfs = \"/srv/ap\" }]", "srv/app", true),
+    ] {
+        let mut fixture = Fixture::new();
+        fixture.execution.working_dir = "/srv/app".to_owned();
+        let oci = fixture.resolve(lines).expect(lines).container.oci;
+        let (tree, spool) = (&mut fixture.tree, &mut fixture.spool);
+        make_mount_points(tree, spool, &oci.mounts).expect("mount points");
+        make_working_directory(tree, spool, &oci.process.cwd, &oci.mounts).expect("a directory");
+        let made = tree.lookup(path.as_bytes());
+        assert_eq!(made.is_some(), is_made, "{lines}");
+        assert!(made.is_none_or(|id| tree.entries(id).is_some()), "{lines}");
+    }
+}
+
+#[test]
+fn a_working_directory_that_cannot_be_one_is_told() {
+    for (path, expected) in [
+        ("/etc/passwd", "/etc/passwd is not a directory in the image"),
+        ("/etc/passwd/x", "a part of"),
+        ("/loop/x", "circle of links"),
+    ] {
+        let mut fixture = Fixture::new();
+        let error = make_working_directory(&mut fixture.tree, &mut fixture.spool, path, &[])
+            .expect_err(path);
+        assert!(error.contains(expected), "{error}");
+        assert!(error.contains("working_dir"), "{error}");
+    }
+}
+
+#[test]
+fn ids_that_a_user_namespace_lacks_are_refused_where_they_come_from() {
+    let mut fixture = Fixture::new();
+    fixture
+        .resolve("user = \"65535:65535\"")
+        .expect("the last ones");
+    assert_eq!(
+        fixture.message("user = \"65536\""),
+        "berth.toml:7:8: container \"web\": user \"65536\": user 65536 is beyond the user namespace, \
+         which has 0 to 65535; choose another with user = \"UID:GID\", or say \
+         user_namespace = false"
+    );
+    let error = fixture.message("user = \"1:70000\"");
+    assert!(error.contains("group 70000 is beyond"), "{error}");
+    let groups = fixture.spool.store(b"big:x:70001:www\n").expect("store");
+    insert(&mut fixture.tree, "etc/group", 0o644, Kind::File(groups));
+    let error = fixture.message("user = \"www\"");
+    assert!(error.contains("additional group 70001 is"), "{error}");
+    fixture.execution.user = "100000".to_owned();
+    let error = fixture.message("");
+    let expected = "berth.toml:6:9: container \"web\": the image's user \"100000\": user";
+    assert!(error.starts_with(expected), "{error}");
+    let outside = fixture.resolve("user_namespace = false").expect("resolve");
+    assert_eq!(outside.container.oci.process.user.uid, 100_000);
+}
+
+#[test]
 fn user_ids_depend_on_the_name_and_never_overlap() {
     let names: Vec<String> = (0..256).map(|number| format!("c{number}")).collect();
     let ids = first_ids(names.iter().map(String::as_str));

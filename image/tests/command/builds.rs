@@ -113,6 +113,33 @@ fn a_format_that_is_not_asked_for_any_more_goes_away() {
 }
 
 #[test]
+fn a_working_directory_that_the_image_lacks_is_in_the_root() {
+    let Some(fixture) = Fixture::new() else {
+        return;
+    };
+    let config = format!("{}working_dir = \"/srv/app\"\n", crate::fixture::CONFIG);
+    fs::write(fixture.path("berth.toml"), config).expect("write");
+    let output = fixture.build(&[]);
+    assert!(output.status.success(), "{}", said(&output));
+    let root = fs::read(fixture.path("out/root.erofs")).expect("a root");
+    let entries = berth_erofs::entries(&root).expect("entries");
+    let made = entries.iter().find(|(path, _)| path.ends_with(b"/srv/app"));
+    assert!(made.is_some_and(|(_, entry)| entry.is_directory() && entry.mode & 0o777 == 0o755));
+}
+
+#[test]
+fn a_user_that_a_user_namespace_lacks_is_a_mistake_of_the_configuration() {
+    let Some(fixture) = Fixture::new() else {
+        return;
+    };
+    let config = format!("{}user = \"65536\"\n", crate::fixture::CONFIG);
+    fs::write(fixture.path("berth.toml"), config).expect("write");
+    let output = fixture.build(&[]);
+    assert_eq!(output.status.code(), Some(3), "{}", said(&output));
+    assert!(said(&output).contains("user 65536 is beyond the user namespace"));
+}
+
+#[test]
 fn a_lock_pins_the_image_the_kernel_and_the_stub() {
     let Some(fixture) = Fixture::new() else {
         return;
