@@ -56,6 +56,12 @@ impl Pending {
         &self.file
     }
 
+    /// Where it is until then, for programs that open it by its name.
+    #[must_use]
+    pub fn temporary(&self) -> &Path {
+        &self.temporary
+    }
+
     /// The name that the file will get.
     #[must_use]
     pub fn path(&self) -> &Path {
