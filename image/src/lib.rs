@@ -9,6 +9,7 @@ mod command_line;
 pub mod config;
 pub mod delta;
 pub mod diff;
+mod exclusive;
 pub mod faults;
 pub mod inspect;
 pub mod keys;

@@ -94,17 +94,27 @@ impl Drop for Pending {
     }
 }
 
-/// Removes files that processes left which were killed while they wrote into `directory`. Nobody
-/// may be writing there now.
+/// The name that a temporary file would have got, by its own.
+fn final_name(temporary: &str) -> Option<&str> {
+    let is_number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    let (name, number) = temporary
+        .strip_prefix('.')?
+        .strip_suffix(END)?
+        .rsplit_once('.')?;
+    let (process, count) = number.split_once('-')?;
+    (is_number(process) && is_number(count)).then_some(name)
+}
+
+/// Removes files that processes left which were killed while they wrote into `directory`, of those
+/// whose final name is meant. Nobody may be writing them now.
 ///
 /// # Errors
 /// When the directory cannot be read, or a file not be removed.
-pub fn remove_leftovers(directory: &Path) -> io::Result<()> {
+pub fn remove_leftovers(directory: &Path, is_meant: impl Fn(&str) -> bool) -> io::Result<()> {
     for entry in fs::read_dir(directory)? {
         let entry = entry?;
         let name = entry.file_name();
-        let name = name.to_string_lossy();
-        if name.starts_with('.') && name.ends_with(END) {
+        if final_name(&name.to_string_lossy()).is_some_and(&is_meant) {
             fs::remove_file(entry.path())?;
         }
     }
@@ -139,5 +149,32 @@ mod tests {
         assert_eq!(fs::read_dir(directory.path()).expect("list").count(), 1);
         write_file(&path, b"new").expect("write");
         assert_eq!(fs::read(&path).expect("read"), b"new");
+    }
+
+    #[test]
+    fn leftovers_are_removed_and_what_only_looks_like_one_stays() {
+        let directory = tempfile::tempdir().expect("directory");
+        let stays = [
+            ".other.1-0.part",
+            ".out.part",
+            ".out.1-x.part",
+            "out.1-0.part",
+        ];
+        for name in stays.iter().chain(&[".out.1-0.part", ".out.22-33.part"]) {
+            fs::write(directory.path().join(name), b"half").expect("write");
+        }
+        let pending = Pending::create(&directory.path().join("out")).expect("create");
+        let temporary = pending.temporary().file_name().expect("a name");
+        assert_eq!(final_name(&temporary.to_string_lossy()), Some("out"));
+        remove_leftovers(directory.path(), |name| name == "out").expect("remove");
+        assert_eq!(
+            fs::read_dir(directory.path()).expect("list").count(),
+            stays.len()
+        );
+        assert!(
+            stays
+                .iter()
+                .all(|name| directory.path().join(name).exists())
+        );
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! Everything is written under temporary names in the output directory; when all of it is there,
 //! the files get their names, and the manifest gets its own last. A build that fails leaves the
-//! directory as it was. Nothing here reads the clock, and no byte depends on who builds where.
+//! directory as it was; what an interrupted one leaves, the next removes. Nothing here reads the
+//! clock, and no byte depends on who builds where.
 
 mod date;
 mod demo;
@@ -14,18 +15,22 @@ mod progress;
 mod root;
 mod userland;
 
-use std::fs;
+use std::fs::{self, File};
+use std::io;
 use std::path::{Path, PathBuf};
 
-use berth_disk::Media;
+use berth_disk::{Media, pending};
 use berth_provision::{CA_PATH, Machine, SCHEMA, TRUST_ROOT_PATH};
 use berth_tree::Spool;
 use berth_trust::write::RootStatus;
+use nix::errno::Errno;
+use nix::fcntl::Flock;
 use sha2::{Digest, Sha256};
 
 use crate::assets::{Asset, hex};
 use crate::command_line;
 use crate::config::{Config, DiskFormat, Located, Mistakes};
+use crate::exclusive;
 use crate::lines;
 use crate::lock::{self, Lock};
 use crate::manifest::{self, ContainerInfo, FILE_NAME, FileInfo, Group, Manifest, Part};
@@ -59,6 +64,9 @@ const NAMES: [&str; 6] = [
     UKI_NAME,
     ROOT_NAME,
 ];
+
+/// How the name of a build's temporary directory starts.
+const TEMPORARY: &str = ".berth-build-";
 
 /// What a machine is built from.
 #[derive(Debug)]
@@ -130,9 +138,10 @@ impl Builder<'_> {
     fn build(&self) -> Result<Built, BuildError> {
         let config = &self.sources.config;
         fs::create_dir_all(self.out).map_err(BuildError::write(self.out))?;
+        let _turn = self.turn().map_err(BuildError::write(self.out))?;
         // Beside the results, so that what fits there fits here.
         let temporary = tempfile::Builder::new()
-            .prefix(".berth-build-")
+            .prefix(TEMPORARY)
             .tempdir_in(self.out)
             .map_err(BuildError::write(self.out))?;
         let lock_path = self.sources.path.as_deref().map(lock::path_for);
@@ -251,6 +260,37 @@ impl Builder<'_> {
             manifest,
             notes: notes(&containers),
         })
+    }
+
+    /// Waits for whoever builds there now, and removes what interrupted builds left. Nothing on a
+    /// file system that has no locks, as NFS has none for directories: somebody may be building.
+    fn turn(&self) -> io::Result<Option<Flock<File>>> {
+        let has_no_locks = |why: &io::Error| {
+            let errno = why.raw_os_error().map(Errno::from_raw);
+            matches!(
+                errno,
+                Some(Errno::EBADF | Errno::ENOLCK | Errno::EOPNOTSUPP)
+            )
+        };
+        let turn = exclusive::lock(self.out, || {
+            let out = self.out.display();
+            self.progress
+                .step(&format!("waiting: somebody else builds into {out}"));
+        });
+        let turn = match turn {
+            Err(why) if has_no_locks(&why) => return Ok(None),
+            other => other?,
+        };
+        // Others may be writing other files there.
+        pending::remove_leftovers(self.out, |name| name == FILE_NAME || NAMES.contains(&name))?;
+        for entry in fs::read_dir(self.out)? {
+            let entry = entry?;
+            let is_ours = entry.file_name().to_string_lossy().starts_with(TEMPORARY);
+            if is_ours && entry.file_type()?.is_dir() {
+                fs::remove_dir_all(entry.path())?;
+            }
+        }
+        Ok(Some(turn))
     }
 
     /// Where relative paths of the configuration start.
@@ -405,14 +445,14 @@ impl Builder<'_> {
             .map(|name| self.out.join(name));
         for path in std::iter::once(manifest_path.clone()).chain(stale) {
             match fs::remove_file(&path) {
-                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
                     return Err(BuildError::write(&path)(error));
                 }
                 _ => {}
             }
         }
         media.finish()?;
-        berth_disk::pending::write_file(&manifest_path, manifest_text(manifest).as_bytes())
+        pending::write_file(&manifest_path, manifest_text(manifest).as_bytes())
             .map_err(BuildError::write(&manifest_path))
     }
 }

@@ -6,10 +6,11 @@ use std::path::{Path, PathBuf};
 
 use berth_disk::pending;
 use berth_release::{METADATA, TARGETS};
-use nix::fcntl::{Flock, FlockArg};
+use nix::fcntl::Flock;
 
 use super::PublishError;
 use crate::build::Progress;
+use crate::exclusive;
 
 /// Where files are, besides the documents.
 const FOLDERS: [&str; 3] = ["images", "deltas", METADATA];
@@ -35,22 +36,15 @@ impl Directory {
         for folder in &folders {
             make(folder).map_err(PublishError::write(folder))?;
         }
-        let failed = || PublishError::write(path);
-        let open = || File::open(path).map_err(failed());
-        let lock = match Flock::lock(open()?, FlockArg::LockExclusiveNonblock) {
-            Ok(lock) => lock,
-            Err((_, nix::errno::Errno::EWOULDBLOCK)) => {
-                progress.step(&format!(
-                    "waiting: somebody else publishes into {}",
-                    path.display()
-                ));
-                let locked = Flock::lock(open()?, FlockArg::LockExclusive);
-                locked.map_err(|(_, errno)| failed()(errno.into()))?
-            }
-            Err((_, errno)) => return Err(failed()(errno.into())),
-        };
+        let lock = exclusive::lock(path, || {
+            progress.step(&format!(
+                "waiting: somebody else publishes into {}",
+                path.display()
+            ));
+        })
+        .map_err(PublishError::write(path))?;
         for folder in &folders {
-            pending::remove_leftovers(folder).map_err(PublishError::write(folder))?;
+            pending::remove_leftovers(folder, |_| true).map_err(PublishError::write(folder))?;
         }
         Ok(Self {
             path: path.to_owned(),

@@ -1,9 +1,12 @@
 //! What a build promises: the same bytes for the same inputs, and nothing that is half there.
 
-use std::fs;
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader};
 use std::os::unix::fs::PermissionsExt;
+use std::process::Stdio;
 
 use crate::fixture::{Fixture, names, said};
+use nix::fcntl::{Flock, FlockArg};
 use sha2::{Digest, Sha256};
 
 const OUTPUTS: [&str; 6] = [
@@ -93,6 +96,53 @@ fn a_failed_build_leaves_the_results_of_the_one_before() {
         .collect();
     assert_eq!(before, after);
     assert_eq!(names(&fixture.path("out")), OUTPUTS);
+}
+
+#[test]
+fn what_an_interrupted_build_left_is_removed_by_the_next() {
+    let Some(fixture) = Fixture::new() else {
+        return;
+    };
+    let out = fixture.path("out");
+    fs::create_dir_all(out.join(".berth-build-old/x")).expect("a directory");
+    for name in [".root.erofs.999999-0.part", ".manifest.json.999999-7.part"] {
+        fs::write(out.join(name), b"half").expect(name);
+    }
+    let output = fixture.build(&[]);
+    assert!(output.status.success(), "{}", said(&output));
+    assert_eq!(names(&out), OUTPUTS);
+    // A report of `berth run` that is being written there.
+    let other = ".boot.svg.999999-0.part";
+    fs::write(out.join(other), b"half").expect("write");
+    assert!(fixture.build(&[]).status.success());
+    assert!(out.join(other).exists());
+}
+
+#[test]
+fn a_second_build_into_a_directory_waits_for_the_first() {
+    let Some(fixture) = Fixture::new() else {
+        return;
+    };
+    let out = fixture.path("out");
+    fs::create_dir(&out).expect("a directory");
+    fs::write(out.join(".root.erofs.999999-0.part"), b"half").expect("write");
+    let directory = File::open(&out).expect("the directory");
+    let first = Flock::lock(directory, FlockArg::LockExclusive).expect("a lock");
+    let mut command = fixture.command();
+    command.args(["build", "berth.toml", "--kernel", "kernel"]);
+    let mut second = command
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the command starts");
+    let mut lines = BufReader::new(second.stderr.take().expect("a pipe")).lines();
+    let line = lines.next().expect("a line").expect("text");
+    assert_eq!(line, "berth: waiting: somebody else builds into out");
+    assert_eq!(names(&out), [".root.erofs.999999-0.part"]);
+    drop(first);
+    let said: Vec<String> = lines.map(|line| line.expect("text")).collect();
+    assert!(second.wait().expect("its end").success(), "{said:?}");
+    assert_eq!(names(&out), OUTPUTS);
 }
 
 #[test]
