@@ -13,6 +13,7 @@ use berth::diff::{self, Side};
 use berth::manifest::{FILE_NAME, Manifest};
 use berth::run::{Boot, Options};
 use berth::{delta, faults, inspect, publish, treemap};
+use berth_delta::Limits;
 use berth_disk::pending;
 use berth_kernel_config as kernel_config;
 
@@ -176,7 +177,8 @@ pub(crate) fn inspect(arguments: &cli::Inspect) -> Result<(), Failure> {
 pub(crate) fn diff(arguments: &cli::Diff) -> Result<(), Failure> {
     let [old, new] = Side::load_both(&arguments.old, &arguments.new)?;
     let progress = build::Progress::default();
-    let difference = diff::compare(&old, &new, !arguments.no_cost, &progress);
+    let costs = (!arguments.no_cost).then(Limits::default);
+    let difference = diff::compare(&old, &new, costs.as_ref(), &progress);
     progress.end();
     let difference = difference?;
     let shown = match arguments.all {
@@ -270,6 +272,7 @@ pub(crate) fn publish(arguments: &cli::Publish) -> Result<(), Failure> {
             .as_ref()
             .map(|waves| waves.starting(publish::now())),
         again: arguments.again,
+        limits: Limits::default(),
         // What names the files must outlive what is signed again more often.
         good_for_s: [good_for.max(365 * DAY), good_for, good_for],
     };

@@ -1,6 +1,7 @@
 //! What an update costs a machine, and which file is to blame: the patches themselves, made as
 //! `berth publish` makes them.
 
+use berth_delta::Limits;
 use berth_delta::encode::{Cost, What, create_with_costs};
 use serde::Serialize;
 
@@ -44,22 +45,34 @@ pub(super) fn of(
     old: &Side,
     new: &Side,
     new_tree: &Tree<'_>,
+    limits: &Limits,
     progress: &Progress,
 ) -> Result<UpdateCost, DiffError> {
-    let what = "the patch of kernel and boot";
-    let boot = part(&old.boot, &new.boot, progress, what, |what| match what {
-        What::File(path) => path,
-        What::Section(name) => format!("kernel {name}"),
-        What::Around => "around the kernel".to_owned(),
-        What::Head => HEAD.to_owned(),
-    })?;
+    // The root first: it is what may be too large.
     let what = "the patch of the root";
-    let root = part(&old.root, &new.root, progress, what, |what| match what {
-        What::File(path) => new_tree.shown(&path),
-        What::Section(name) => name,
-        What::Around => "directories and inodes".to_owned(),
-        What::Head => HEAD.to_owned(),
-    })?;
+    let root = part(
+        [&old.root, &new.root],
+        limits,
+        (progress, what),
+        |what| match what {
+            What::File(path) => new_tree.shown(&path),
+            What::Section(name) => name,
+            What::Around => "directories and inodes".to_owned(),
+            What::Head => HEAD.to_owned(),
+        },
+    )?;
+    let what = "the patch of kernel and boot";
+    let boot = part(
+        [&old.boot, &new.boot],
+        limits,
+        (progress, what),
+        |what| match what {
+            What::File(path) => path,
+            What::Section(name) => format!("kernel {name}"),
+            What::Around => "around the kernel".to_owned(),
+            What::Head => HEAD.to_owned(),
+        },
+    )?;
     Ok(UpdateCost {
         bytes: boot.bytes + root.bytes,
         boot,
@@ -71,15 +84,14 @@ pub(super) fn of(
 const HEAD: &str = "hashes of the chunks";
 
 fn part(
-    old: &[u8],
-    new: &[u8],
-    progress: &Progress,
-    step: &str,
+    [old, new]: [&[u8]; 2],
+    limits: &Limits,
+    (progress, step): (&Progress, &str),
     name: impl Fn(What) -> String,
 ) -> Result<PartCost, DiffError> {
     progress.step(step);
     let mut done = progress.percent(step, new.len() as u64);
-    let made = create_with_costs(old, new, &mut done);
+    let made = create_with_costs(old, new, limits, &mut done);
     let (patch, costs) = made.map_err(PublishError::from)?;
     let dear = costs.into_iter().filter(|cost| cost.patch_bytes > 0);
     let named = dear.map(|cost: Cost| CostOf {

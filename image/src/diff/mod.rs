@@ -17,6 +17,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use berth_containers::spec::Container;
+use berth_delta::{Limits, encode};
 use serde::Serialize;
 
 use crate::build::Progress;
@@ -99,7 +100,8 @@ pub struct Difference {
     pub files: Vec<FileChange>,
     /// Sizes of a build's parts; empty when one side is not a build.
     pub sizes: Vec<SizeChange>,
-    /// What a machine downloads for it; nothing when nobody asked.
+    /// What a machine downloads for it; nothing when nobody asked, or an image is too large for a
+    /// patch.
     pub update: Option<UpdateCost>,
 }
 
@@ -127,15 +129,15 @@ pub struct SizeChange {
     pub new_bytes: u64,
 }
 
-/// Compares two sides; with `costs` also makes the patches that an update would need, which takes
-/// as long as publishing it.
+/// Compares two sides; with `costs`, what a patch may ask of a machine, also makes the patches that
+/// an update would need, which takes as long as publishing it.
 ///
 /// # Errors
 /// See [`DiffError`].
 pub fn compare(
     old: &Side,
     new: &Side,
-    costs: bool,
+    costs: Option<&Limits>,
     progress: &Progress,
 ) -> Result<Difference, DiffError> {
     let same = old.root == new.root && old.boot == new.boot;
@@ -149,9 +151,17 @@ pub fn compare(
     }
     privileges.files(&old_tree, &new_tree);
 
-    let update = match costs && !same {
-        true => Some(cost::of(old, new, &new_tree, progress)?),
-        false => None,
+    let mut warnings = warnings(old, new, &old_tree, &new_tree);
+    let costs = costs.filter(|_| !same);
+    let update = match costs.map(|limits| cost::of(old, new, &new_tree, limits, progress)) {
+        Some(Err(DiffError::Publish(PublishError::Delta(why @ encode::Error::TooLarge(_))))) => {
+            warnings.push(format!(
+                "what the update costs is not known: {why}; machines fetch what they do not hold \
+                 from the whole image"
+            ));
+            None
+        }
+        other => other.transpose()?,
     };
     let changed = containers.iter().filter_map(|(name, [old, new])| {
         let image = |one: &Container| [one.image.clone(), one.digest.clone()];
@@ -171,7 +181,7 @@ pub fn compare(
         same,
         old: old.version.clone(),
         new: new.version.clone(),
-        warnings: warnings(old, new, &old_tree, &new_tree),
+        warnings,
         more_privileged: privileges.more,
         less_privileged: privileges.less,
         kernel_options: kernel::options(old, new),

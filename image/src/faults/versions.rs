@@ -6,6 +6,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use berth_delta::Limits;
 use berth_power::Release;
 use berth_provision::OnFailure;
 use berth_slots::verity::RootHash;
@@ -115,6 +116,7 @@ impl<'a> Shelf<'a> {
                 deltas: 1,
                 rollout: None,
                 again: false,
+                limits: Limits::default(),
                 good_for_s: [YEAR_S, YEAR_S, YEAR_S],
             },
             &progress,

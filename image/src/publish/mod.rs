@@ -21,7 +21,8 @@ mod waves;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use berth_release::{Delta, Patch, Release, Rollout, Root, SCHEMA, TARGETS, target_path};
+use berth_delta::{Limits, encode};
+use berth_release::{Delta, Part, Patch, Release, Rollout, Root, SCHEMA, TARGETS, target_path};
 use berth_trust::Time;
 use berth_trust::write::TargetFile;
 
@@ -62,6 +63,9 @@ pub struct Request {
     pub rollout: Option<Rollout>,
     /// Machines that gave this version up are to try it again.
     pub again: bool,
+    /// What a patch may ask of a machine. An image that is too large for that, or for the encoder, is
+    /// published without.
+    pub limits: Limits,
     /// How long machines may believe what is published, seconds: targets, snapshot, timestamp.
     pub good_for_s: [u64; 3],
 }
@@ -119,12 +123,15 @@ pub fn publish(request: &Request, progress: &Progress) -> Result<Published, Publ
     boot.write(directory)?;
     root.write(directory)?;
 
-    let packed = |part: &PartFile, known: Option<Patch>, name: &str| {
-        let step = format!("packing {name}");
-        match known.filter(|patch| is_there(directory, patch)) {
-            Some(patch) => Ok(patch),
-            None => parts::delta(None, part, directory, (progress, &step)),
+    let mut without = Vec::new();
+    let within = (directory, &request.limits);
+    let mut packed = |part: &PartFile, known: Option<Patch>, name: &str| {
+        if let Some(patch) = known.filter(|patch| is_there(directory, patch)) {
+            return Ok(Some(patch));
         }
+        let step = format!("packing {name}");
+        let made = parts::delta(None, part, within, (progress, &step));
+        unless_too_large(made, &mut without, || format!("{name} is not packed"))
     };
     let packed_boot = packed(&boot, known.and_then(|one| one.boot.packed), BOOT)?;
     let packed_root = packed(&root, known.and_then(|one| one.root.part.packed), ROOT)?;
@@ -135,25 +142,27 @@ pub fn publish(request: &Request, progress: &Progress) -> Result<Published, Publ
         .take(request.deltas)
     {
         let made = known.and_then(|known| known.delta_from(&old.root.root_hash.0));
-        let delta = match made.filter(|delta| on_disk(directory, delta)) {
-            Some(delta) => delta.clone(),
-            None => {
-                let step = |part| format!("delta from {} for {part}", old.version);
-                let [for_boot, for_root] = [step(BOOT), step(ROOT)];
-                Delta {
-                    version: old.version.clone(),
-                    root_hash: old.root.root_hash,
-                    boot: parts::delta(Some(&old.boot), &boot, directory, (progress, &for_boot))?,
-                    root: parts::delta(
-                        Some(&old.root.part),
-                        &root,
-                        directory,
-                        (progress, &for_root),
-                    )?,
-                }
-            }
+        if let Some(delta) = made.filter(|delta| on_disk(directory, delta)) {
+            deltas.push(delta.clone());
+            continue;
+        }
+        let delta = |old: &Part, new: &PartFile, name: &str, version: &str| {
+            let step = format!("delta from {version} for {name}");
+            parts::delta(Some(old), new, within, (progress, &step))
         };
-        deltas.push(delta);
+        let version = &old.version;
+        // The root first: it is what may be too large.
+        let made = delta(&old.root.part, &root, ROOT, version)
+            .and_then(|for_root| Ok([delta(&old.boot, &boot, BOOT, version)?, for_root]));
+        let what = || format!("there is no delta from {version}");
+        if let Some([boot, root]) = unless_too_large(made, &mut without, what)? {
+            deltas.push(Delta {
+                version: version.clone(),
+                root_hash: old.root.root_hash,
+                boot,
+                root,
+            });
+        }
     }
 
     progress.step("metadata");
@@ -171,9 +180,9 @@ pub fn publish(request: &Request, progress: &Progress) -> Result<Published, Publ
         built: manifest.built,
         published: now(),
         kernel: manifest.kernel.version.clone(),
-        boot: boot.published(Some(packed_boot)),
+        boot: boot.published(packed_boot),
         root: Root {
-            part: root.published(Some(packed_root)),
+            part: root.published(packed_root),
             root_hash,
         },
         deltas,
@@ -197,18 +206,20 @@ pub fn publish(request: &Request, progress: &Progress) -> Result<Published, Publ
         signing::sign(directory, &repository, &keys, target, request.good_for_s)?;
     let now = Time(i64::try_from(now()).unwrap_or(i64::MAX));
     let [.., timestamp_s] = request.good_for_s;
+    let mut notes = notes::of(root.bytes(), &keys, &repository, now);
+    notes.extend(without);
     Ok(Published {
         release,
         metadata_version,
         good_until: Time(now.0.saturating_add_unsigned(timestamp_s)).min(repository.root().expires),
-        notes: notes::of(root.bytes(), &keys, &repository, now),
+        notes,
     })
 }
 
 /// What an update costs a machine, and who takes it when, in lines for people.
 #[must_use]
 pub fn costs(release: &Release) -> Vec<String> {
-    let packed = |part: &berth_release::Part| part.packed.map_or(part.bytes, |packed| packed.bytes);
+    let packed = |part: &Part| part.packed.map_or(part.bytes, |packed| packed.bytes);
     let whole = packed(&release.boot) + packed(&release.root.part);
     let mut lines = vec![format!("from any version: {}", bytes(whole))];
     lines.extend(release.deltas.iter().map(|delta| {
@@ -222,6 +233,24 @@ pub fn costs(release: &Release) -> Vec<String> {
     }));
     lines.extend(waves::told(&release.rollout));
     lines
+}
+
+/// Machines need no patch: what they do not hold they fetch from the images.
+fn unless_too_large<T>(
+    made: Result<T, PublishError>,
+    without: &mut Vec<String>,
+    what: impl FnOnce() -> String,
+) -> Result<Option<T>, PublishError> {
+    match made {
+        Err(PublishError::Delta(why @ encode::Error::TooLarge(_))) => {
+            let what = what();
+            without.push(format!(
+                "{what}: {why}; machines fetch what they do not hold from the whole image"
+            ));
+            Ok(None)
+        }
+        other => other.map(Some),
+    }
 }
 
 fn on_disk(directory: &Path, delta: &Delta) -> bool {

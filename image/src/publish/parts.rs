@@ -3,6 +3,8 @@
 use std::io::Write;
 use std::path::Path;
 
+use berth_delta::encode::create_with_costs;
+use berth_delta::{Limits, Prefix};
 use berth_disk::fat::Fat;
 use berth_release::{CHUNK, Hash, Part, Patch};
 use berth_slots::verity::BLOCK;
@@ -138,7 +140,7 @@ pub(crate) fn published_bytes(directory: &Path, part: &Part) -> Result<Vec<u8>, 
 pub(super) fn delta(
     old: Option<&Part>,
     new: &PartFile,
-    directory: &Path,
+    (directory, limits): (&Path, &Limits),
     (progress, step): (&Progress, &str),
 ) -> Result<Patch, PublishError> {
     let old = match old {
@@ -147,10 +149,9 @@ pub(super) fn delta(
     };
     progress.step(step);
     let mut done = progress.percent(step, new.bytes.len() as u64);
-    let (bytes, _) = berth_delta::encode::create_with_costs(&old, &new.bytes, &mut done)?;
-    let limits = berth_delta::Limits::default();
-    let prefix = bytes.get(..berth_delta::Prefix::BYTES).unwrap_or(&bytes);
-    let prefix = berth_delta::Prefix::parse(prefix, &limits)
+    let (bytes, _) = create_with_costs(&old, &new.bytes, limits, &mut done)?;
+    let prefix = bytes.get(..Prefix::BYTES).unwrap_or(&bytes);
+    let prefix = Prefix::parse(prefix, limits)
         .map_err(|why| PublishError::NotABuild(format!("the delta cannot be read: {why}")))?;
     let patch = Patch {
         bytes: bytes.len() as u64,

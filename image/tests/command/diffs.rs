@@ -2,6 +2,9 @@
 
 use std::fs;
 
+use berth::build::Progress;
+use berth::diff::{Side, compare};
+use berth_delta::Limits;
 use berth_tree::{Kind, Metadata, Node};
 use serde_json::Value;
 
@@ -251,4 +254,24 @@ fn a_directory_with_neither_is_named() {
     let said = said(&output);
     assert!(said.contains("image: neither a build"), "{said}");
     assert!(names(&fixture.path("")).contains(&"old".to_owned()));
+}
+
+#[test]
+fn a_root_that_is_too_large_for_a_patch_is_compared_without_its_cost() {
+    let Some(fixture) = two_builds() else { return };
+    let [old, new] =
+        Side::load_both(&fixture.path("old"), &fixture.path("new")).expect("two builds");
+    let limits = Limits {
+        image_bytes: 4096,
+        ..Limits::default()
+    };
+    let difference = compare(&old, &new, Some(&limits), &Progress::default());
+    let difference = difference.expect("a comparison");
+    assert_eq!(difference.update, None);
+    let said = difference.warnings.join("\n");
+    assert!(
+        said.contains("what the update costs is not known: an image"),
+        "{said}"
+    );
+    assert_eq!(difference.more_privileged.len(), 1);
 }

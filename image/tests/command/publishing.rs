@@ -6,7 +6,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
-use berth::publish::verify;
+use berth::build::Progress;
+use berth::publish::{Published, Request, verify};
+use berth_delta::Limits;
 
 use crate::fixture::{Fixture, said};
 
@@ -552,4 +554,54 @@ fn what_cannot_be_verified_is_named() {
         assert_eq!(output.status.code(), Some(4));
         assert!(said(&output).contains(words), "{}", said(&output));
     }
+}
+
+/// Publishes a build by way of the library, for machines that take patches of images up to this.
+fn published_up_to(fixture: &Fixture, build: &str, image_bytes: u64) -> Published {
+    let request = Request {
+        build: fixture.path(build),
+        directory: fixture.path("published"),
+        keys: fixture.path("keys"),
+        deltas: 3,
+        rollout: None,
+        again: false,
+        limits: Limits {
+            image_bytes,
+            ..Limits::default()
+        },
+        good_for_s: [1 << 20; 3],
+    };
+    berth::publish::publish(&request, &Progress::default()).expect("a publication")
+}
+
+#[test]
+fn a_root_that_is_too_large_for_a_patch_is_published_without_and_told() {
+    let Some(fixture) = Fixture::small() else {
+        return;
+    };
+    // Larger than the boot image.
+    fixture.image("image", &[0; 16 << 20]);
+    fixture.version("1", "");
+    fixture.version("2", "");
+    let told = |published: &Published, words: &str| {
+        let notes = published.notes.join("\n");
+        assert!(notes.contains(words), "{words:?} is not in {notes:?}");
+    };
+
+    let one = published_up_to(&fixture, "1", 12 << 20);
+    told(&one, "the root is not packed: an image");
+    assert!(one.release.boot.packed.is_some() && one.release.root.part.packed.is_none());
+
+    let two = published_up_to(&fixture, "2", 12 << 20);
+    told(&two, "there is no delta from 1: an image");
+    assert!(two.release.deltas.is_empty() && two.release.root.part.packed.is_none());
+    assert_eq!(found(&fixture, "published"), "2");
+    let bundled = fixture.berth(&["bundle", "published", "-o", "bundle"]);
+    assert!(bundled.status.success(), "{}", said(&bundled));
+
+    let again = published_up_to(&fixture, "2", 1 << 30);
+    assert!(again.release.root.part.packed.is_some());
+    assert_eq!(again.release.deltas.len(), 1);
+    assert_eq!(again.release.attempt, two.release.attempt);
+    assert_eq!(found(&fixture, "published"), "2");
 }

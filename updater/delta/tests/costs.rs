@@ -3,13 +3,15 @@
 mod common;
 
 use berth_chance::Random;
-use berth_delta::encode::{Cost, What, create, create_with_costs};
+use berth_delta::Limits;
+use berth_delta::encode::{Cost, Error, What, create, create_with_costs};
 use common::{boot_image, program, root};
 
 /// The costs, after what holds for all of them: the same patch as without, all its bytes, all the
 /// image's bytes, the most expensive first.
 fn costs(old: &[u8], new: &[u8]) -> Vec<Cost> {
-    let (patch, costs) = create_with_costs(old, new, &mut |_| ()).expect("a patch");
+    let (patch, costs) =
+        create_with_costs(old, new, &Limits::default(), &mut |_| ()).expect("a patch");
     assert!(patch == create(old, new).expect("a patch"));
     let sum = |of: fn(&Cost) -> u64| costs.iter().map(of).sum::<u64>();
     assert_eq!(sum(|cost| cost.patch_bytes), patch.len() as u64);
@@ -111,5 +113,18 @@ fn headers_that_lie_about_sections_harm_nobody() {
             section[24 + random.below(16)] = random.next_u64() as u8;
         }
         costs(&old, &new);
+    }
+}
+
+#[test]
+fn an_image_beyond_the_limits_is_refused_before_any_work() {
+    let limits = Limits {
+        image_bytes: 4095,
+        ..Limits::default()
+    };
+    let image = vec![7; 4096];
+    for (old, new) in [(&[][..], &image[..]), (&image[..], &[][..])] {
+        let made = create_with_costs(old, new, &limits, &mut |_| panic!("some work was done"));
+        assert!(matches!(made, Err(Error::TooLarge(_))), "{made:?}");
     }
 }

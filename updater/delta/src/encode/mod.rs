@@ -38,7 +38,7 @@ pub use crate::encode::cost::{Cost, What};
 /// Why there is no patch.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// Beyond what the format can say.
+    /// Beyond what can be encoded, or what the decoder takes.
     #[error("{0} is too large for a patch")]
     TooLarge(&'static str),
     /// LZMA ran out of memory.
@@ -52,32 +52,39 @@ pub enum Error {
 /// A patch that makes `new` from `old`.
 ///
 /// # Errors
-/// When an image is larger than the format can say, or memory runs out.
+/// When an image has 4 GiB or more, or memory runs out.
 pub fn create(old: &[u8], new: &[u8]) -> Result<Vec<u8>, Error> {
-    make(old, new, &mut |_| ()).map(|(patch, _)| patch)
+    make(old, new, &Limits::default(), &mut |_| ()).map(|(patch, _)| patch)
 }
 
 /// A patch that makes `new` from `old`, and what each file of `new` costs in it, the most
-/// expensive first. `done` is told how many bytes of `new` are done.
+/// expensive first. `limits` are those of the decoder that it is for; `done` is told how many bytes
+/// of `new` are done.
 ///
 /// # Errors
 /// As [`create`].
 pub fn create_with_costs(
     old: &[u8],
     new: &[u8],
+    limits: &Limits,
     done: &mut dyn FnMut(u64),
 ) -> Result<(Vec<u8>, Vec<Cost>), Error> {
-    let (patch, shares) = make(old, new, done)?;
+    let (patch, shares) = make(old, new, limits, done)?;
     let costs = cost::add_up(new, patch.len(), &shares);
     Ok((patch, costs))
 }
 
-fn make(old: &[u8], new: &[u8], done: &mut dyn FnMut(u64)) -> Result<(Vec<u8>, Vec<Share>), Error> {
+fn make(
+    old: &[u8],
+    new: &[u8],
+    limits: &Limits,
+    done: &mut dyn FnMut(u64),
+) -> Result<(Vec<u8>, Vec<Share>), Error> {
     let Plan {
         files,
         places,
         copies,
-    } = Plan::new(old, new)?;
+    } = Plan::new(old, new, limits)?;
     let maker = Maker {
         old,
         new,
@@ -103,7 +110,7 @@ fn make(old: &[u8], new: &[u8], done: &mut dyn FnMut(u64)) -> Result<(Vec<u8>, V
         cost::share_map(file, map_bytes, &mut shares);
     }
     let patch = head.finish(old, new, files.len(), &payloads)?;
-    check(&patch, old, new)?;
+    check(&patch, old, new, limits)?;
     Ok((patch, shares))
 }
 
@@ -196,12 +203,11 @@ impl Head {
 }
 
 /// Decodes a patch and compares.
-fn check(patch: &[u8], mut old: &[u8], new: &[u8]) -> Result<(), Error> {
+fn check(patch: &[u8], mut old: &[u8], new: &[u8], limits: &Limits) -> Result<(), Error> {
     let wrong = |error: &dyn std::fmt::Display| Error::Wrong(error.to_string());
-    let limits = Limits::default();
-    let prefix = Prefix::parse(patch, &limits).map_err(|error| wrong(&error))?;
+    let prefix = Prefix::parse(patch, limits).map_err(|error| wrong(&error))?;
     let head = patch[Prefix::BYTES..Prefix::BYTES + prefix.head_bytes].to_vec();
-    let parsed = Patch::parse(&prefix, head, limits).map_err(|error| wrong(&error))?;
+    let parsed = Patch::parse(&prefix, head, *limits).map_err(|error| wrong(&error))?;
     let mut decoder = Decoder::new(parsed);
     let mut out = vec![0; CHUNK_BYTES];
     for chunk in decoder.patch().chunks().to_vec() {

@@ -28,10 +28,10 @@ pub(crate) struct Plan {
 
 impl Plan {
     /// A plan that makes `new` from `old`.
-    pub(crate) fn new(old: &[u8], new: &[u8]) -> Result<Self, Error> {
+    pub(crate) fn new(old: &[u8], new: &[u8], limits: &Limits) -> Result<Self, Error> {
         let whole = Pair {
-            old: whole(old)?,
-            new: whole(new)?,
+            old: whole(old, limits)?,
+            new: whole(new, limits)?,
         };
         if predictable(old, new, &whole) {
             let mut plan = Self::default();
@@ -101,10 +101,13 @@ impl Plan {
 }
 
 /// All of an image as one file.
-fn whole(image: &[u8]) -> Result<Extents, Error> {
+fn whole(image: &[u8], limits: &Limits) -> Result<Extents, Error> {
     let mut extents = Extents::default();
     let too_large = || Error::TooLarge("an image of 4 GiB or more");
     let bytes = u32::try_from(image.len()).map_err(|_| too_large())?;
+    if u64::from(bytes) > limits.image_bytes {
+        return Err(Error::TooLarge("an image larger than a decoder takes"));
+    }
     extents.add(0, bytes).map_err(|_| too_large())?;
     Ok(extents)
 }
