@@ -80,8 +80,8 @@ impl OwnDisk {
             let path = entry.path();
             if number_in(&path.join("partition")).ok() == Some(u64::from(number)) {
                 let bytes = |name: &str| {
-                    let sectors = number_in(&path.join(name))?;
-                    Ok(sectors.saturating_mul(SYSFS_SECTOR_BYTES))
+                    let sectors = number_in(&path.join(name));
+                    sectors.map(|sectors| sectors.saturating_mul(SYSFS_SECTOR_BYTES))
                 };
                 return Ok(Some(Partition {
                     node: node(&path),

@@ -63,8 +63,8 @@ pub struct Request {
     pub rollout: Option<Rollout>,
     /// Machines that gave this version up are to try it again.
     pub again: bool,
-    /// What a patch may ask of a machine. An image that is too large for that, or for the encoder, is
-    /// published without.
+    /// What a patch may ask of a machine. An image that is too large for that, or for the encoder,
+    /// is published without.
     pub limits: Limits,
     /// How long machines may believe what is published, seconds: targets, snapshot, timestamp.
     pub good_for_s: [u64; 3],

@@ -318,8 +318,8 @@ fn ids_that_a_user_namespace_lacks_are_refused_where_they_come_from() {
         .expect("the last ones");
     assert_eq!(
         fixture.message("user = \"65536\""),
-        "berth.toml:7:8: container \"web\": user \"65536\": user 65536 is beyond the user namespace, \
-         which has 0 to 65535; choose another with user = \"UID:GID\", or say \
+        "berth.toml:7:8: container \"web\": user \"65536\": user 65536 is beyond the user \
+         namespace, which has 0 to 65535; choose another with user = \"UID:GID\", or say \
          user_namespace = false"
     );
     let error = fixture.message("user = \"1:70000\"");
