@@ -4,16 +4,17 @@
 //! grown to its partition. Growing is the kernel's, in its journal: a power cut leaves the old
 //! size or the new, and the next boot goes on. Whatever else is found there is left alone.
 
-use std::fs::{self, DirBuilder, File};
-use std::io::Read;
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, Read};
 use std::os::fd::AsFd;
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, FileExt};
 use std::path::{Path, PathBuf};
 
-use berth_slots::state_template::Superblock;
+use berth_slots::state_template::{SUPERBLOCK_OFFSET, Superblock, mended};
 use nix::mount::{MsFlags, mount, umount};
 
 use crate::failure::{Doing, Failure};
+use crate::kernel_log::{KernelLog, Urgency};
 use crate::own_disk::{OwnDisk, Partition};
 use crate::sys;
 
@@ -76,6 +77,7 @@ fn open_partition(partition: &Partition) -> Result<(), Failure> {
     if is_mounted(TARGET) {
         return grow(partition, &superblock);
     }
+    mend(&partition.node).doing(|| format!("mend the superblock of {node}"))?;
     mount_ext4(&partition.node)?;
     // A cut may have left the growing in the journal. The kernel has counted the block groups
     // before it replays that, and then finds nothing right: it has to look again.
@@ -113,6 +115,22 @@ fn grow(partition: &Partition, found: &Superblock) -> Result<(), Failure> {
             found.blocks
         )
     })
+}
+
+/// Makes good what a power cut can do to the one block that ext4 writes without its journal; a cut
+/// in here leaves the same to be done.
+fn mend(node: &Path) -> io::Result<()> {
+    let device = OpenOptions::new().read(true).write(true).open(node)?;
+    let mut start = [0; 2048];
+    device.read_exact_at(&mut start, 0)?;
+    let Some(superblock) = mended(&start) else {
+        return Ok(());
+    };
+    device.write_all_at(&superblock, SUPERBLOCK_OFFSET)?;
+    device.sync_all()?;
+    let line = "state : a power cut tore the superblock of the state file system; it is mended";
+    KernelLog::direct().line(Urgency::Notice, line);
+    Ok(())
 }
 
 fn superblock(node: &Path) -> Result<Option<Superblock>, Failure> {

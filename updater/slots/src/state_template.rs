@@ -76,11 +76,16 @@ const BLOCK_BYTES: usize = 4096;
 const S_BLOCKS_COUNT_LO: usize = 0x4;
 const S_LOG_BLOCK_SIZE: usize = 0x18;
 const S_MAGIC: usize = 0x38;
+const S_FEATURE_RO_COMPAT: usize = 0x64;
 const S_UUID: usize = 0x68;
 const S_HASH_SEED: usize = 0xec;
 const S_BLOCKS_COUNT_HI: usize = 0x150;
+const S_CHECKSUM_TYPE: usize = 0x175;
 const S_CHECKSUM: usize = 0x3fc;
 const EXT4_MAGIC: u16 = 0xef53;
+/// Structures have checksums, and the one kind of them that there is.
+const RO_COMPAT_METADATA_CSUM: u32 = 0x400;
+const CRC32C: u8 = 1;
 
 /// Why bytes are not a template.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -159,8 +164,7 @@ impl<'a> Template<'a> {
         if let Some(superblock) = block.get_mut(SUPERBLOCK..SUPERBLOCK + SUPERBLOCK_BYTES) {
             put(superblock, S_UUID, &uuid);
             put(superblock, S_HASH_SEED, &hash_seed);
-            let checksum = crc32c(superblock.get(..S_CHECKSUM).unwrap_or_default());
-            put(superblock, S_CHECKSUM, &checksum.to_le_bytes());
+            seal(superblock);
         }
         block
     }
@@ -211,6 +215,28 @@ impl Superblock {
     }
 }
 
+/// Where [`mended`] goes: the superblock's offset in its partition, in bytes.
+pub const SUPERBLOCK_OFFSET: u64 = SUPERBLOCK as u64;
+
+/// The superblock in the first bytes of a partition (at least 2048) with the checksum that it should
+/// have; `None` when it has that, or when there is no superblock like ours.
+///
+/// ext4 writes it in place when it is mounted, without its journal, and a power cut may leave one of
+/// its two sectors as it was. What a mount changes is in the first and the checksum in the second, so
+/// that either half that was written is a superblock that the kernel would have left, but for the
+/// checksum; and the kernel mounts nothing with a wrong one.
+pub fn mended(start: &[u8]) -> Option<[u8; SUPERBLOCK_BYTES]> {
+    let found = Superblock::read(start)?;
+    let superblock = start.get(SUPERBLOCK..)?.first_chunk::<SUPERBLOCK_BYTES>()?;
+    let features = Reader(superblock.get(S_FEATURE_RO_COMPAT..)?).u32()?;
+    let is_ours = found.block_bytes == BLOCK_BYTES as u64
+        && features & RO_COMPAT_METADATA_CSUM != 0
+        && superblock.get(S_CHECKSUM_TYPE) == Some(&CRC32C);
+    let mut sealed = *superblock;
+    seal(&mut sealed);
+    (is_ours && sealed != *superblock).then_some(sealed)
+}
+
 /// Makes a template of a file system that mke2fs wrote.
 ///
 /// # Errors
@@ -252,6 +278,12 @@ pub fn encode(file_system: &[u8]) -> Result<Vec<u8>, Error> {
         return Err(Error::NotExt4);
     }
     Ok(bytes)
+}
+
+/// Gives a superblock its checksum.
+fn seal(superblock: &mut [u8]) {
+    let checksum = crc32c(superblock.get(..S_CHECKSUM).unwrap_or_default());
+    put(superblock, S_CHECKSUM, &checksum.to_le_bytes());
 }
 
 /// CRC-32C as ext4 uses it: starts with all ones, no final inversion.

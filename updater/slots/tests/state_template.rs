@@ -60,6 +60,51 @@ fn a_file_system_with_its_own_identity_passes_e2fsck() {
     assert!(judged.status.success(), "{said}");
 }
 
+/// Mount count, in the first of the superblock's two sectors; the checksum is in the second.
+const S_MNT_COUNT: usize = 1024 + 0x34;
+
+#[test]
+fn a_superblock_that_was_torn_gets_its_checksum_and_passes_e2fsck() {
+    let directory = tempfile::tempdir().unwrap();
+    let encoded = template::encode(&made_by_mke2fs(directory.path())).unwrap();
+    let mut disk = written_out(&Template::parse(&encoded).unwrap(), [0xab; 16]);
+    assert_eq!(template::mended(&disk), None, "nothing to mend");
+    let image = directory.path().join("torn");
+    let judged = |disk: &[u8]| {
+        fs::write(&image, disk).unwrap();
+        let mut e2fsck = Command::new("e2fsck");
+        e2fsck.env("PATH", "/usr/sbin:/sbin:/usr/bin:/bin");
+        let judged = e2fsck.arg("-fn").arg(&image).output();
+        judged
+            .expect("e2fsck of e2fsprogs is needed")
+            .status
+            .success()
+    };
+    disk[S_MNT_COUNT] += 1;
+    assert!(!judged(&disk));
+    let mended = template::mended(&disk).expect("a torn one");
+    disk[template::SUPERBLOCK_OFFSET as usize..][..mended.len()].copy_from_slice(&mended);
+    assert!(judged(&disk));
+    assert_eq!(template::mended(&disk), None);
+}
+
+#[test]
+fn what_is_no_superblock_of_ours_is_not_mended() {
+    let directory = tempfile::tempdir().unwrap();
+    let encoded = template::encode(&made_by_mke2fs(directory.path())).unwrap();
+    let mut disk = written_out(&Template::parse(&encoded).unwrap(), [0xab; 16]);
+    disk.truncate(4096);
+    disk[S_MNT_COUNT] += 1;
+    // Magic, block size, features, kind of checksum; and too little of it.
+    for place in [0x38, 0x18, 0x65, 0x175] {
+        let mut other = disk.clone();
+        other[1024 + place] ^= 4;
+        assert_eq!(template::mended(&other), None, "{place:#x}");
+    }
+    assert_eq!(template::mended(&disk[..2047]), None);
+    assert_eq!(template::mended(&[0; 4096]), None);
+}
+
 #[test]
 fn the_same_tools_give_the_same_template() {
     let encoded = || {
