@@ -190,6 +190,8 @@ impl Containers {
         let Some(unit) = self.units.get_mut(index) else {
             return false;
         };
+        // Also when nothing follows from it: one that ends for good.
+        self.changed = true;
         unit.child = None;
         unit.started_us = None;
         let end = match (std::mem::take(&mut unit.runs), how) {

@@ -302,7 +302,7 @@ fn so_it_does_when_the_slot_has_to_move() {
         chunk: 512 << 10,
         flush_every: 3,
     };
-    let releases = [release(1, 256), release(2, 6 << 10)];
+    let releases = [release(1, 256), release(2, 2 << 10)];
     let before = life::installed(&releases[0], SECTORS).expect("an installed machine");
     let after = fail_at_each_operation(&releases, grid);
     let root_sectors = |mut disk: Memory| {
