@@ -293,9 +293,9 @@ fn restarted_with_growing_pauses(machine: &Machine) -> TestResult {
         }
         times
     };
-    let deadline = std::time::Instant::now() + within(20);
+    let deadline = Instant::now() + within(20);
     while nth(machine.console().lines(), "started").len() < 9 {
-        if std::time::Instant::now() > deadline {
+        if Instant::now() > deadline {
             return Err(machine.broken("a container that dies at once is not started again"));
         }
         sleep(Duration::from_millis(100));
