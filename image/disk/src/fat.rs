@@ -8,7 +8,7 @@
 use std::io::{self, Write};
 
 const SECTOR: u64 = 512;
-/// Where clusters start and what their size cannot be smaller than when there is enough data.
+/// Where the file starts.
 const ALIGNMENT: u64 = 4096;
 /// The format tells its kinds apart by the number of clusters. Some readers draw the lines a few
 /// clusters off, so those are avoided.
@@ -91,7 +91,8 @@ impl Fat {
             Width::Fat16 => 1,
             Width::Fat32 => 8, // boot sector, information sector, copy of both at 6
         };
-        let before = least_reserved + COPIES * fat.table_sectors;
+        let directories = width.directories() * cluster_bytes / SECTOR;
+        let before = least_reserved + COPIES * fat.table_sectors + fat.root_sectors() + directories;
         fat.reserved_sectors =
             least_reserved + before.next_multiple_of(ALIGNMENT / SECTOR) - before;
         Ok(fat)
