@@ -188,7 +188,12 @@ impl Role {
         };
         let version = release.version.clone();
         let step = decide::decide(release, &facts);
-        if from == From::Server && step != Step::Staged {
+        let stopped = match step {
+            Step::Turn(_) => facts.staged_root == Some(release.root.root_hash.0),
+            Step::Current => true,
+            Step::Stage | Step::Staged => false,
+        };
+        if from == From::Server && stopped {
             self.call_off(slots)?;
         }
         match step {
@@ -240,8 +245,7 @@ impl Role {
         self.have_it_tried(slots, &version).map(Some)
     }
 
-    /// Takes back the trial of a version that is not offered to this machine any more: its publisher
-    /// has a newer one, or has stopped it.
+    /// Takes back the trial of a version that its publisher has stopped or withdrawn.
     fn call_off(&self, slots: &mut Slots) -> Result<(), String> {
         match slots.state() {
             SlotState::Armed(target) if !self.taken_from_bundle(target.version.as_str()) => {

@@ -9,7 +9,7 @@ use std::time::Duration;
 use berth_fetch::{Authorities, Settings, Tls};
 use berth_provision::status::Status;
 use berth_provision::{Machine, Update, UpdatePolicy};
-use berth_slots::session::Session;
+use berth_slots::session::{Error as SlotError, Session};
 use berth_slots::state::{Booted, Running, State as SlotState};
 use berth_slots::sys::{BlockDevice, EfiVarFs, RecordFiles};
 
@@ -210,9 +210,13 @@ impl Role {
                         return;
                     }
                     Err(why) if slots.running() == Running::Committed => {
+                        let why = match why {
+                            SlotError::Firmware(why) => why.to_string(),
+                            why => why.to_string(),
+                        };
                         let sentence = format!(
-                            "version {version} was tried and stays; the next start does what is \
-                             left to do: {why}"
+                            "version {version} was tried and stays; what is left of its trial goes \
+                             with the next start or update ({why})"
                         );
                         self.teller.say(State::Committed, &version, sentence);
                         return;

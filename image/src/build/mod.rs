@@ -281,13 +281,13 @@ impl Builder<'_> {
             Err(why) if has_no_locks(&why) => return Ok(None),
             other => other?,
         };
-        // Others may be writing other files there.
-        pending::remove_leftovers(self.out, |name| name == FILE_NAME || NAMES.contains(&name))?;
-        for entry in fs::read_dir(self.out)? {
-            let entry = entry?;
-            let is_ours = entry.file_name().to_string_lossy().starts_with(TEMPORARY);
-            if is_ours && entry.file_type()?.is_dir() {
-                fs::remove_dir_all(entry.path())?;
+        // What cannot be removed, because somebody else made it, is in nobody's way. Others may be
+        // writing other files there.
+        let is_output = |name: &str| name == FILE_NAME || NAMES.contains(&name);
+        let _ = pending::remove_leftovers(self.out, is_output);
+        for entry in fs::read_dir(self.out)?.filter_map(Result::ok) {
+            if entry.file_name().to_string_lossy().starts_with(TEMPORARY) {
+                let _ = fs::remove_dir_all(entry.path());
             }
         }
         Ok(Some(turn))

@@ -275,7 +275,7 @@ impl<D: Block, V: Variables, R: Records> Session<D, V, R> {
     /// # Errors
     /// When no trial runs, or something fails: before the table is written the trial goes on, and
     /// after that the version is committed all the same ([`Session::running`] says which), and the
-    /// next start tidies what is left.
+    /// next start or update tidies what is left.
     pub fn confirm(&mut self) -> Result<(), Error> {
         let confirmed = self.happen(Event::Confirm);
         if self.running == Running::Committed && matches!(self.state, State::Trying(_)) {

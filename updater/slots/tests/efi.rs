@@ -204,6 +204,22 @@ fn a_cut_while_arming_leaves_a_trial_that_is_armed_or_none() {
 }
 
 #[test]
+fn a_trial_that_is_called_off_halfway_was_not_spent() {
+    let mut armed = Firmware::default();
+    trial::arm(&mut armed, &ROOT, place()).expect("arm");
+    for cut in 0..2 {
+        let mut firmware = armed.clone();
+        firmware.left = Some(cut);
+        assert!(trial::disarm(&mut firmware).is_err());
+        firmware.left = None;
+        let state = trial::look(&mut firmware, &ROOT).expect("look");
+        assert_ne!(state, Armed::Spent, "cut {cut}");
+        trial::disarm(&mut firmware).expect("disarm");
+        assert!(firmware.variables.is_empty());
+    }
+}
+
+#[test]
 fn firmware_that_keeps_nothing_is_noticed() {
     struct Forgetful;
     impl Variables for Forgetful {

@@ -5,6 +5,7 @@ use std::os::unix::fs::{FileExt, symlink};
 use std::time::Duration;
 
 use berth_fetch::Settings;
+use berth_provision::UpdatePolicy;
 use berth_release::{Rollout, Wave};
 use berth_slots::state::State as SlotState;
 
@@ -224,6 +225,23 @@ fn a_newer_version_takes_the_place_of_one_that_waits_for_its_window() {
     scene.server.replace(&scene.publisher.files);
     scene.world.now.set(NOW + 3600);
     takes_it(&mut updater, &three);
+}
+
+#[test]
+fn a_newer_version_whose_turn_has_not_come_takes_nothing_away() {
+    let mut scene = scene();
+    scene.world.update.policy = UpdatePolicy::Stage;
+    let mut updater = scene.updater();
+    assert_eq!(updater.look(), Ok(Next::Look));
+    staged(&updater, &scene.two);
+    scene.publisher.rollout.waves = vec![Wave {
+        after_s: 0,
+        percent: 0,
+    }];
+    scene.publisher.publish("edge", &content(3), &[&content(1)]);
+    scene.server.replace(&scene.publisher.files);
+    assert_eq!(updater.look(), Ok(Next::Look));
+    staged(&updater, &scene.two);
 }
 
 #[test]

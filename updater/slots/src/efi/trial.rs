@@ -96,8 +96,9 @@ pub fn arm(variables: &mut impl Variables, root: &RootHash, boot: Extent) -> io:
     }
 }
 
-/// Removes every trial: `BootNext` if it names an option of ours or none at all, then our options.
-/// Whether there was something to remove.
+/// Removes every trial: our options, then `BootNext` if it names one of them or none at all. In this
+/// order, so that what a cut leaves is a `BootNext` that names nothing, and not a trial that looks
+/// spent. Whether there was something to remove.
 ///
 /// # Errors
 /// When the firmware keeps them.
@@ -105,6 +106,10 @@ pub fn disarm(variables: &mut impl Variables) -> io::Result<bool> {
     let ours = ours(variables)?;
     let next = one_number(variables, NEXT)?;
     let mut removed = false;
+    for (number, _) in &ours {
+        variables.delete(&option_name(*number))?;
+        removed = true;
+    }
     if let Some(next) = next {
         let named = ours.iter().any(|(number, _)| *number == next);
         let stale = OPTION_NUMBERS.contains(&next) && variables.get(&option_name(next))?.is_none();
@@ -112,10 +117,6 @@ pub fn disarm(variables: &mut impl Variables) -> io::Result<bool> {
             variables.delete(NEXT)?;
             removed = true;
         }
-    }
-    for (number, _) in ours {
-        variables.delete(&option_name(number))?;
-        removed = true;
     }
     Ok(removed)
 }
