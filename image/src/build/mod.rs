@@ -13,9 +13,10 @@ mod kernel;
 mod measure;
 mod progress;
 mod root;
+mod turn;
 mod userland;
 
-use std::fs::{self, File};
+use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -23,14 +24,11 @@ use berth_disk::{Media, pending};
 use berth_provision::{CA_PATH, Machine, SCHEMA, TRUST_ROOT_PATH};
 use berth_tree::Spool;
 use berth_trust::write::RootStatus;
-use nix::errno::Errno;
-use nix::fcntl::Flock;
 use sha2::{Digest, Sha256};
 
 use crate::assets::{Asset, hex};
 use crate::command_line;
 use crate::config::{Config, DiskFormat, Located, Mistakes};
-use crate::exclusive;
 use crate::lines;
 use crate::lock::{self, Lock};
 use crate::manifest::{self, ContainerInfo, FILE_NAME, FileInfo, Group, Manifest, Part};
@@ -138,7 +136,7 @@ impl Builder<'_> {
     fn build(&self) -> Result<Built, BuildError> {
         let config = &self.sources.config;
         fs::create_dir_all(self.out).map_err(BuildError::write(self.out))?;
-        let _turn = self.turn().map_err(BuildError::write(self.out))?;
+        let _turn = turn::wait_for(self.out, self.progress).map_err(BuildError::write(self.out))?;
         // Beside the results, so that what fits there fits here.
         let temporary = tempfile::Builder::new()
             .prefix(TEMPORARY)
@@ -260,37 +258,6 @@ impl Builder<'_> {
             manifest,
             notes: notes(&containers),
         })
-    }
-
-    /// Waits for whoever builds there now, and removes what interrupted builds left. Nothing on a
-    /// file system that has no locks, as NFS has none for directories: somebody may be building.
-    fn turn(&self) -> io::Result<Option<Flock<File>>> {
-        let has_no_locks = |why: &io::Error| {
-            let errno = why.raw_os_error().map(Errno::from_raw);
-            matches!(
-                errno,
-                Some(Errno::EBADF | Errno::ENOLCK | Errno::EOPNOTSUPP)
-            )
-        };
-        let turn = exclusive::lock(self.out, || {
-            let out = self.out.display();
-            self.progress
-                .step(&format!("waiting: somebody else builds into {out}"));
-        });
-        let turn = match turn {
-            Err(why) if has_no_locks(&why) => return Ok(None),
-            other => other?,
-        };
-        // What cannot be removed, because somebody else made it, is in nobody's way. Others may be
-        // writing other files there.
-        let is_output = |name: &str| name == FILE_NAME || NAMES.contains(&name);
-        let _ = pending::remove_leftovers(self.out, is_output);
-        for entry in fs::read_dir(self.out)?.filter_map(Result::ok) {
-            if entry.file_name().to_string_lossy().starts_with(TEMPORARY) {
-                let _ = fs::remove_dir_all(entry.path());
-            }
-        }
-        Ok(Some(turn))
     }
 
     /// Where relative paths of the configuration start.

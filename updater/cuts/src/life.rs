@@ -6,6 +6,7 @@
 
 use std::io;
 
+use berth_chance::Random;
 use berth_slots::SECTOR;
 use berth_slots::block::Block;
 use berth_slots::efi::Variables;
@@ -65,6 +66,25 @@ impl Release {
             root,
             panics: false,
         })
+    }
+
+    /// Version `1.NUMBER`, with images of so many KiB of noise that `number` gives again.
+    ///
+    /// # Errors
+    /// As [`Release::new`].
+    pub fn of_noise(
+        number: u64,
+        boot_kib: usize,
+        root_kib: usize,
+        sha256: impl Fn(&[u8]) -> [u8; 32],
+    ) -> Result<Self, verity::Error> {
+        let mut random = Random::from_seed(number);
+        let mut noise = |kib: usize| -> Vec<u8> {
+            let words = (0..kib * 128).map(|_| random.next_u64().to_le_bytes());
+            words.flatten().collect()
+        };
+        let version = Version::new(&format!("1.{number}")).expect("a version");
+        Self::new(version, number, noise(boot_kib), noise(root_kib), sha256)
     }
 
     /// This version, running.

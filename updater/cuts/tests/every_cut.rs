@@ -6,7 +6,6 @@ use std::collections::hash_map::DefaultHasher;
 use std::hash::{Hash, Hasher};
 use std::time::Instant;
 
-use berth_chance::Random;
 use berth_cuts::firmware::Partition;
 use berth_cuts::life::{self, Grid, Next, Release, Start, act};
 use berth_cuts::{
@@ -14,7 +13,6 @@ use berth_cuts::{
 };
 use berth_slots::block::Block;
 use berth_slots::session::Session;
-use berth_slots::target::Version;
 use sha2::{Digest, Sha256};
 
 /// With so few writes between two flushes every subset of them is made.
@@ -34,14 +32,8 @@ const OPTIONS: Options = Options {
 };
 
 fn release(number: u64, boot_kib: usize, root_kib: usize) -> Release {
-    let mut random = Random::from_seed(number);
-    let mut bytes = |kib: usize| -> Vec<u8> {
-        let words = (0..kib * 128).map(|_| random.next_u64().to_le_bytes());
-        words.flatten().collect()
-    };
-    let version = Version::new(&format!("1.{number}")).expect("a version");
     let sha256 = |bytes: &[u8]| Sha256::digest(bytes).into();
-    Release::new(version, number, bytes(boot_kib), bytes(root_kib), sha256).expect("a release")
+    Release::of_noise(number, boot_kib, root_kib, sha256).expect("a release")
 }
 
 /// What a machine has.

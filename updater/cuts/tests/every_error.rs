@@ -6,7 +6,6 @@ use std::cell::{Cell, RefCell};
 use std::io;
 use std::rc::Rc;
 
-use berth_chance::Random;
 use berth_cuts::life::{self, Grid, Next, Release, act};
 use berth_cuts::{Memory, MemoryRecords, MemoryVariables};
 use berth_slots::block::Block;
@@ -16,7 +15,6 @@ use berth_slots::record::Records;
 use berth_slots::session::Session;
 use berth_slots::slot::Pair;
 use berth_slots::state::Running;
-use berth_slots::target::Version;
 use sha2::{Digest, Sha256};
 
 const SECTORS: u64 = 100 << 11;
@@ -136,14 +134,8 @@ impl Records for Failing<MemoryRecords> {
 }
 
 fn release(number: u64, root_kib: usize) -> Release {
-    let mut random = Random::from_seed(number);
-    let mut bytes = |kib: usize| -> Vec<u8> {
-        let words = (0..kib * 128).map(|_| random.next_u64().to_le_bytes());
-        words.flatten().collect()
-    };
-    let version = Version::new(&format!("1.{number}")).expect("a version");
     let sha256 = |bytes: &[u8]| Sha256::digest(bytes).into();
-    Release::new(version, number, bytes(16), bytes(root_kib), sha256).expect("a release")
+    Release::of_noise(number, 16, root_kib, sha256).expect("a release")
 }
 
 /// A machine that is updated while operations fail.

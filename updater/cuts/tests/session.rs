@@ -3,7 +3,6 @@
 
 use std::io;
 
-use berth_chance::Random;
 use berth_cuts::life::{self, Grid, Release, fill};
 use berth_cuts::{Memory, MemoryRecords, MemoryVariables};
 use berth_slots::block::Block;
@@ -11,7 +10,6 @@ use berth_slots::efi::NoVariables;
 use berth_slots::session::{Error, Session};
 use berth_slots::staging::{Part, StagingError};
 use berth_slots::state::{News, State};
-use berth_slots::target::Version;
 use sha2::{Digest, Sha256};
 
 const GRID: Grid = Grid {
@@ -22,14 +20,8 @@ const HERE: [u8; 16] = [1; 16];
 const LATER: [u8; 16] = [2; 16];
 
 fn release(number: u64, root_kib: usize) -> Release {
-    let mut random = Random::from_seed(number);
-    let mut bytes = |kib: usize| -> Vec<u8> {
-        let words = (0..kib * 128).map(|_| random.next_u64().to_le_bytes());
-        words.flatten().collect()
-    };
-    let version = Version::new(&format!("1.{number}")).expect("a version");
     let sha256 = |bytes: &[u8]| Sha256::digest(bytes).into();
-    Release::new(version, number, bytes(64), bytes(root_kib), sha256).expect("a release")
+    Release::of_noise(number, 64, root_kib, sha256).expect("a release")
 }
 
 fn machine(first: &Release) -> Memory {

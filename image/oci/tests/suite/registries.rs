@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::net::TcpListener;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -485,6 +485,15 @@ fn a_token_is_fetched_with_our_password_and_shown_to_the_registry_only() {
     );
 }
 
+/// A file with our password for a registry.
+fn password_for(server: &Server, directory: &Path) -> PathBuf {
+    let auth = directory.join("auth.json");
+    let host = server.host();
+    let entry = format!(r#"{{"auths":{{"{host}":{{"auth":"bWU6c2VjcmV0"}}}}}}"#);
+    fs::write(&auth, entry).expect("auth");
+    auth
+}
+
 #[test]
 fn who_is_behind_a_redirect_is_told_no_password() {
     for status in [401, 403] {
@@ -502,12 +511,7 @@ fn who_is_behind_a_redirect_is_told_no_password() {
             false => served.answer(request),
         });
         let work = tempfile::tempdir().expect("dir");
-        let auth = work.path().join("auth.json");
-        let entry = format!(
-            r#"{{"auths":{{"{}":{{"auth":"bWU6c2VjcmV0"}}}}}}"#,
-            server.host()
-        );
-        fs::write(&auth, entry).expect("auth");
+        let auth = password_for(&server, work.path());
         let mut options = options();
         options.registry.auth_file = Some(auth);
         let error = fetch(&server, &options).expect_err("a challenge behind a redirect");
@@ -528,12 +532,7 @@ fn a_registry_may_ask_for_the_password_itself() {
         _ => Answer::new(401, "").header("WWW-Authenticate", "Basic realm=\"x\""),
     });
     let work = tempfile::tempdir().expect("dir");
-    let auth = work.path().join("auth.json");
-    let entry = format!(
-        r#"{{"auths":{{"{}":{{"auth":"bWU6c2VjcmV0"}}}}}}"#,
-        server.host()
-    );
-    fs::write(&auth, entry).expect("auth");
+    let auth = password_for(&server, work.path());
     let mut options = options();
     options.registry.auth_file = Some(auth);
     fetch(&server, &options).expect("with a password");
