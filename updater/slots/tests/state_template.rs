@@ -106,6 +106,27 @@ fn what_is_no_superblock_of_ours_is_not_mended() {
 }
 
 #[test]
+fn whatever_is_wrong_with_a_superblock_mending_changes_its_checksum_and_nothing_else() {
+    let directory = tempfile::tempdir().unwrap();
+    let encoded = template::encode(&made_by_mke2fs(directory.path())).unwrap();
+    let mut whole = written_out(&Template::parse(&encoded).unwrap(), [0xab; 16]);
+    whole.truncate(2048);
+    let mut mended = 0;
+    for bit in (0..8 * 1024).step_by(11) {
+        let mut wrong = whole.clone();
+        wrong[1024 + bit / 8] ^= 1 << (bit % 8);
+        let Some(superblock) = template::mended(&wrong) else {
+            continue;
+        };
+        mended += 1;
+        assert_eq!(superblock[..0x3fc], wrong[1024..1024 + 0x3fc], "bit {bit}");
+        wrong[1024..].copy_from_slice(&superblock);
+        assert_eq!(template::mended(&wrong), None, "bit {bit}");
+    }
+    assert!(mended > 700, "{mended}");
+}
+
+#[test]
 fn the_same_tools_give_the_same_template() {
     let encoded = || {
         let directory = tempfile::tempdir().unwrap();
