@@ -268,8 +268,9 @@ pub(crate) struct Publish {
     #[arg(long, value_name = "DIR", default_value = "keys")]
     pub(crate) keys: PathBuf,
     /// From how many earlier versions there are deltas
-    #[arg(long, value_name = "N", default_value_t = berth::publish::DEFAULT_DELTAS)]
-    pub(crate) deltas: usize,
+    #[arg(long, value_name = "N", default_value_t = berth::publish::DEFAULT_DELTAS,
+          value_parser = clap::value_parser!(u8).range(..=berth::publish::MOST_DELTAS))]
+    pub(crate) deltas: u8,
     /// Who takes it when: PERCENT of all machines, each AFTER a time, like 1%,10%@24h,100%@72h
     /// [default: all at once; a build that was published before keeps what it had]
     #[arg(long, value_name = "WAVES", value_parser = berth::publish::parse_waves)]
@@ -277,6 +278,10 @@ pub(crate) struct Publish {
     /// Have machines that gave this version up try it once more
     #[arg(long)]
     pub(crate) again: bool,
+    /// Sign again what is published although a key signed it that the newest root file does not
+    /// name any more: look at it first
+    #[arg(long)]
+    pub(crate) trust_old_keys: bool,
     /// How long machines may believe that nothing newer was published; sign again before that
     #[arg(long, value_name = "DAYS", default_value_t = 30,
           value_parser = clap::value_parser!(u32).range(1..=3650))]

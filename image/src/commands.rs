@@ -12,7 +12,7 @@ use berth::config::{self, Config};
 use berth::diff::{self, Side};
 use berth::manifest::{FILE_NAME, Manifest};
 use berth::run::{Boot, Options};
-use berth::{delta, faults, inspect, publish, treemap};
+use berth::{delta, faults, inspect, publish, say, treemap};
 use berth_delta::Limits;
 use berth_disk::pending;
 use berth_kernel_config as kernel_config;
@@ -32,11 +32,11 @@ pub(crate) fn check(arguments: &cli::Check) -> Result<(), Failure> {
             if arguments.json {
                 print("{\"mistakes\":[]}\n")?;
             } else {
-                eprintln!(
-                    "berth: {}: correct; {count} container{}",
+                say(format_args!(
+                    "{}: correct; {count} container{}",
                     path.display(),
                     if count == 1 { "" } else { "s" }
-                );
+                ));
             }
             return Ok(());
         }
@@ -222,16 +222,18 @@ pub(crate) fn bundle(arguments: &cli::Bundle) -> Result<(), Failure> {
         versions => versions.join(", "),
     };
     let out = arguments.out.display();
-    eprintln!(
-        "berth: {out}: {} {} for {} on {}, from {from}: {} bytes, good until {}",
+    say(format_args!(
+        "{out}: {} {} for {} on {}, from {from}: {} bytes, good until {}",
         release.product,
         release.version,
         release.profile,
         release.architecture,
         bundled.bytes,
         bundled.good_until
-    );
-    eprintln!("berth: write it onto a whole disk: dd if={out} of=/dev/DISK bs=1M conv=fsync");
+    ));
+    say(format_args!(
+        "write it onto a whole disk: dd if={out} of=/dev/DISK bs=1M conv=fsync"
+    ));
     Ok(())
 }
 
@@ -246,15 +248,18 @@ pub(crate) fn verify(arguments: &cli::Verify) -> Result<(), Failure> {
         return print(&format!("{answer}\n"));
     }
     for release in &verified.releases {
-        eprintln!(
-            "berth: {} {} for {} on {}: genuine and whole",
+        say(format_args!(
+            "{} {} for {} on {}: genuine and whole",
             release.product, release.version, release.profile, release.architecture
-        );
+        ));
         for line in publish::costs(release) {
-            eprintln!("berth:   {line}");
+            say(format_args!("  {line}"));
         }
     }
-    eprintln!("berth: machines believe it until {}", verified.good_until);
+    say(format_args!(
+        "machines believe it until {}",
+        verified.good_until
+    ));
     Ok(())
 }
 
@@ -266,12 +271,13 @@ pub(crate) fn publish(arguments: &cli::Publish) -> Result<(), Failure> {
         build: arguments.build.clone(),
         directory: arguments.directory.clone(),
         keys: arguments.keys.clone(),
-        deltas: arguments.deltas,
+        deltas: usize::from(arguments.deltas),
         rollout: arguments
             .waves
             .as_ref()
             .map(|waves| waves.starting(publish::now())),
         again: arguments.again,
+        trust_old_keys: arguments.trust_old_keys,
         limits: Limits::default(),
         // What names the files must outlive what is signed again more often.
         good_for_s: [good_for.max(365 * DAY), good_for, good_for],
@@ -281,27 +287,27 @@ pub(crate) fn publish(arguments: &cli::Publish) -> Result<(), Failure> {
     progress.end();
     let published = published?;
     let release = &published.release;
+    for note in &published.notes {
+        say(format_args!("note: {note}"));
+    }
     if arguments.json {
         let text = release.text().map_err(publish::PublishError::from)?;
         return print(&String::from_utf8_lossy(&text));
     }
-    eprintln!(
-        "berth: {} {} is published in {} (metadata version {})",
+    say(format_args!(
+        "{} {} is published in {} (metadata version {})",
         release.product,
         release.version,
         arguments.directory.display(),
         published.metadata_version
-    );
+    ));
     for line in publish::costs(release) {
-        eprintln!("berth:   {line}");
+        say(format_args!("  {line}"));
     }
-    eprintln!(
-        "berth:   machines believe it until {}; publish again before, the same build is fine",
+    say(format_args!(
+        "  machines believe it until {}; publish again before, the same build is fine",
         published.good_until
-    );
-    for note in &published.notes {
-        eprintln!("berth: note: {note}");
-    }
+    ));
     Ok(())
 }
 
@@ -359,12 +365,12 @@ pub(crate) fn delta_create(arguments: &cli::DeltaCreate) -> Result<(), Failure> 
         });
         return print(&format!("{answer}\n"));
     }
-    eprintln!(
-        "berth: {} ({} bytes, for {} of the new version)",
+    say(format_args!(
+        "{} ({} bytes, for {} of the new version)",
         arguments.out.display(),
         made.patch_bytes,
         made.new_bytes
-    );
+    ));
     Ok(())
 }
 
@@ -378,7 +384,11 @@ pub(crate) fn delta_apply(arguments: &cli::DeltaApply) -> Result<(), Failure> {
         });
         return print(&format!("{answer}\n"));
     }
-    eprintln!("berth: {} ({} bytes)", arguments.out.display(), made.bytes);
+    say(format_args!(
+        "{} ({} bytes)",
+        arguments.out.display(),
+        made.bytes
+    ));
     Ok(())
 }
 
@@ -386,11 +396,11 @@ pub(crate) fn delta_apply(arguments: &cli::DeltaApply) -> Result<(), Failure> {
 fn build_into(sources: Sources, out: &Path) -> Result<Manifest, Failure> {
     let built = build::build(sources, out)?;
     for note in &built.notes {
-        eprintln!("berth: note: {note}");
+        say(format_args!("note: {note}"));
     }
     for (name, file) in &built.manifest.files {
         let name = out.join(name);
-        eprintln!("berth: {} ({} bytes)", name.display(), file.bytes);
+        say(format_args!("{} ({} bytes)", name.display(), file.bytes));
     }
     Ok(built.manifest)
 }
@@ -452,7 +462,7 @@ fn sources(config: Option<&Path>, inputs: &cli::Inputs) -> Result<Sources, Failu
     let config: Config = match &path {
         Some(path) => config::load(path)?,
         None => {
-            eprintln!("berth: no {CONFIG_NAME} here: this is the demo");
+            say(format_args!("no {CONFIG_NAME} here: this is the demo"));
             build::demo()?
         }
     };

@@ -7,6 +7,15 @@ use std::path::Path;
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 
+/// Whether a file system has no locks for directories, as NFS has none.
+pub(crate) fn has_no_locks(why: &io::Error) -> bool {
+    let errno = why.raw_os_error().map(Errno::from_raw);
+    matches!(
+        errno,
+        Some(Errno::EBADF | Errno::ENOLCK | Errno::EOPNOTSUPP)
+    )
+}
+
 /// Locks a directory until the lock is dropped. While somebody else has it, `waiting` is called and
 /// this waits.
 pub(crate) fn lock(directory: &Path, waiting: impl FnOnce()) -> io::Result<Flock<File>> {

@@ -143,7 +143,7 @@ impl From<BuildError> for Failure {
 impl From<PublishError> for Failure {
     fn from(error: PublishError) -> Self {
         let kind = match &error {
-            PublishError::Write { .. } => Kind::Output,
+            PublishError::Write { .. } | PublishError::NoLocks { .. } => Kind::Output,
             _ => Kind::Input,
         };
         Self::new(kind, error)

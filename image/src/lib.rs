@@ -2,6 +2,9 @@
 //!
 //! A library so that tests and tools can use the parts; the command itself is `main.rs`.
 
+// `say` is for that: it does not panic when nobody listens.
+#![cfg_attr(not(test), deny(clippy::print_stderr))]
+
 pub mod assets;
 pub mod build;
 mod capabilities;
@@ -20,6 +23,9 @@ mod privileges;
 pub mod publish;
 pub mod resolve;
 pub mod run;
+mod say;
 mod signals;
 mod svg;
 pub mod treemap;
+
+pub use say::say;

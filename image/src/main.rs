@@ -1,5 +1,8 @@
 //! The `berth` command: reads the command line, calls one function, says how it ended.
 
+// See `berth::say`.
+#![deny(clippy::print_stderr)]
+
 mod cli;
 mod commands;
 mod exit;
@@ -34,7 +37,7 @@ fn main() -> ExitCode {
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            eprintln!("berth: {failure}");
+            berth::say(&failure);
             failure.code()
         }
     }

@@ -22,8 +22,13 @@ impl Pending {
     /// Starts a file that will be called `path`. It can be read and written.
     ///
     /// # Errors
-    /// When its directory cannot be written.
+    /// When its directory cannot be written, or something is called so that is not a file: a
+    /// rename would put a file into the place of a disk's device and leave the disk as it is.
     pub fn create(path: &Path) -> io::Result<Self> {
+        if is_no_file(path) {
+            let reason = "it is no regular file, and only those are replaced: name a file";
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, reason));
+        }
         // Unique in this process by the counter, among processes by the number and create_new.
         static COUNTER: AtomicU32 = AtomicU32::new(0);
         let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?;
@@ -74,17 +79,48 @@ impl Pending {
     /// When the bytes cannot be kept: a full disk may say so only now. What had the name before
     /// is unchanged then.
     pub fn finish(self) -> io::Result<()> {
+        self.sync()?;
+        fs::rename(&self.temporary, &self.path)?;
+        sync_directory_of(&self.path)
+    }
+
+    /// Its bytes are on the medium, so that what can still fail is only the name. Of several files
+    /// that belong together each is synced before the first is finished.
+    ///
+    /// # Errors
+    /// When the bytes cannot be kept.
+    pub fn sync(&self) -> io::Result<()> {
         // The umask of the day is not part of the output.
         self.file
             .set_permissions(fs::Permissions::from_mode(0o644))?;
-        self.file.sync_all()?;
-        fs::rename(&self.temporary, &self.path)?;
-        let directory = match self.path.parent() {
-            Some(parent) if !parent.as_os_str().is_empty() => parent,
-            _ => Path::new("."),
-        };
-        File::open(directory)?.sync_all()
+        self.file.sync_all()
     }
+}
+
+/// Whether something is called so that a file must not take the place of: a device, a directory, a
+/// pipe, or one of the links in /dev and /proc that lead to a process's open files.
+fn is_no_file(path: &Path) -> bool {
+    if fs::metadata(path).is_ok_and(|there| !there.is_file()) {
+        return true;
+    }
+    let directory = path
+        .parent()
+        .and_then(|parent| fs::canonicalize(parent).ok());
+    let is_system =
+        |directory: PathBuf| directory == Path::new("/dev") || directory.starts_with("/proc");
+    path.is_symlink() && directory.is_some_and(is_system)
+}
+
+/// The name of a file, new or gone, is on the medium.
+///
+/// # Errors
+/// When its directory cannot be synced.
+pub fn sync_directory_of(path: &Path) -> io::Result<()> {
+    let directory = match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    File::open(directory)?.sync_all()
 }
 
 impl Drop for Pending {
@@ -149,6 +185,21 @@ mod tests {
         assert_eq!(fs::read_dir(directory.path()).expect("list").count(), 1);
         write_file(&path, b"new").expect("write");
         assert_eq!(fs::read(&path).expect("read"), b"new");
+    }
+
+    #[test]
+    fn a_device_and_a_directory_are_never_replaced() {
+        let directory = tempfile::tempdir().expect("directory");
+        let node = directory.path().join("node");
+        std::os::unix::net::UnixListener::bind(&node).expect("something that is no file");
+        let link = directory.path().join("link");
+        std::os::unix::fs::symlink(&node, &link).expect("a link");
+        for path in [directory.path(), &node, &link] {
+            let refused = write_file(path, b"new").expect_err("refused");
+            assert!(refused.to_string().contains("no regular file"), "{refused}");
+        }
+        assert!(is_no_file(Path::new("/dev/stdout")));
+        assert_eq!(fs::read_dir(directory.path()).expect("list").count(), 2);
     }
 
     #[test]

@@ -5,7 +5,6 @@ use std::io;
 use std::path::Path;
 
 use berth_disk::pending;
-use nix::errno::Errno;
 use nix::fcntl::Flock;
 
 use super::{NAMES, Progress, TEMPORARY};
@@ -15,13 +14,6 @@ use crate::manifest::FILE_NAME;
 /// Waits for whoever builds into `out` now, and removes what interrupted builds left. Nothing on a
 /// file system that has no locks, as NFS has none for directories: somebody may be building.
 pub(super) fn wait_for(out: &Path, progress: &Progress) -> io::Result<Option<Flock<File>>> {
-    let has_no_locks = |why: &io::Error| {
-        let errno = why.raw_os_error().map(Errno::from_raw);
-        matches!(
-            errno,
-            Some(Errno::EBADF | Errno::ENOLCK | Errno::EOPNOTSUPP)
-        )
-    };
     let turn = exclusive::lock(out, || {
         progress.step(&format!(
             "waiting: somebody else builds into {}",
@@ -29,7 +21,7 @@ pub(super) fn wait_for(out: &Path, progress: &Progress) -> io::Result<Option<Flo
         ));
     });
     let turn = match turn {
-        Err(why) if has_no_locks(&why) => return Ok(None),
+        Err(why) if exclusive::has_no_locks(&why) => return Ok(None),
         other => other?,
     };
     // What cannot be removed, because somebody else made it, is in nobody's way. Others may be

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use berth::keys::{self, Change, Description, NewSet, Signed};
+use berth::say;
 use berth_trust::write::RootStatus;
 use serde_json::json;
 
@@ -45,27 +46,27 @@ fn new(arguments: &cli::KeysNew) -> Result<(), Failure> {
         },
     )?;
     for path in set.root_keys.iter().chain(&set.online_keys) {
-        eprintln!("berth: {}", path.display());
+        say(format_args!("{}", path.display()));
     }
     let (path, status) = (set.root, set.status);
     report(&Signed { path, status });
     for path in &set.root_keys {
-        eprintln!(
-            "berth: note: give {} to its holder and delete it here; the keys in online/ are all \
+        say(format_args!(
+            "note: give {} to its holder and delete it here; the keys in online/ are all \
              that publishing needs",
             path.display()
-        );
+        ));
     }
     Ok(())
 }
 
 fn make(arguments: &cli::KeysMake) -> Result<(), Failure> {
     let key = keys::new_key(&arguments.file)?;
-    eprintln!(
-        "berth: {} is yours alone; hand over {}",
+    say(format_args!(
+        "{} is yours alone; hand over {}",
         arguments.file.display(),
         arguments.file.with_extension("pub").display()
-    );
+    ));
     print(&format!("{}\n", key.id()))
 }
 
@@ -73,7 +74,7 @@ fn show(arguments: &cli::KeysShow) -> Result<(), Failure> {
     let mut shown = Vec::new();
     for path in &arguments.files {
         let file = path.display().to_string();
-        if let Some(Description { status, roles }) = keys::describe(path) {
+        if let Some(Description { status, roles }) = keys::describe(path)? {
             if !arguments.json {
                 print(&format!("{file}: {}\n", state(&status)))?;
                 for (role, ids) in &roles {
@@ -125,7 +126,7 @@ fn next(arguments: &cli::KeysNext) -> Result<(), Failure> {
 /// Says how far a root is, and who has to sign it yet.
 fn report(signed: &Signed) {
     let Signed { path, status } = signed;
-    eprintln!("berth: {}: {}", path.display(), state(status));
+    say(format_args!("{}: {}", path.display(), state(status)));
     if status.complete() {
         return;
     }
@@ -136,7 +137,7 @@ fn report(signed: &Signed) {
     missing.sort();
     missing.dedup();
     for id in missing {
-        eprintln!("berth: note: {id} has not signed it");
+        say(format_args!("note: {id} has not signed it"));
     }
 }
 

@@ -1,11 +1,12 @@
 //! `berth test`: a user's own machine in QEMU, while its power goes and bad versions are published
 //! for it.
 //!
-//! The machine is built as `berth build` builds it, but for three things: its versions are
-//! numbered, it trusts keys that are made for the test, and it gets its updates from a web server
-//! in here. Its power is cut while it updates itself (see `berth_power` for what is promised
-//! then); after that, versions are published that must not stay, and it has to come back to the
-//! one before by itself. Everything is in a temporary directory, and nothing is published outside.
+//! The machine is built as `berth build` builds it, but for what an update needs: its versions are
+//! numbered, it trusts keys that are made for the test, and it looks every few seconds for updates
+//! on a web server in here. Its power is cut while it updates itself (see `berth_power` for what is
+//! promised then); after that, versions are published that must not stay, and it has to come back to
+//! the one before by itself. Everything is in a temporary directory, and nothing is published
+//! outside.
 
 mod bad;
 mod machine;
@@ -23,6 +24,7 @@ use crate::build::{BuildError, Sources};
 use crate::keys::KeysError;
 use crate::publish::PublishError;
 use crate::run;
+use crate::say;
 
 use machine::Rig;
 use server::Server;
@@ -173,11 +175,6 @@ pub fn test(sources: &Sources, options: &Options) -> Result<Outcome, Error> {
         bad::test(&mut shelf, &mut rig, &mut outcome)?;
     }
     Ok(outcome)
-}
-
-/// Tells whoever waits.
-fn say(what: &str) {
-    eprintln!("berth: {what}");
 }
 
 #[cfg(test)]

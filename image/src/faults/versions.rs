@@ -116,6 +116,7 @@ impl<'a> Shelf<'a> {
                 deltas: 1,
                 rollout: None,
                 again: false,
+                trust_old_keys: false,
                 limits: Limits::default(),
                 good_for_s: [YEAR_S, YEAR_S, YEAR_S],
             },

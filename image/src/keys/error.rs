@@ -11,6 +11,26 @@ pub enum KeysError {
     /// A file is in the way.
     #[error("{0} is there already; keys are never overwritten: move it away first")]
     Exists(PathBuf),
+    /// A private key would get the name of a public half.
+    #[error(
+        "{0} would be the name of the public half: name the private key's file, KEY.pem, and \
+         KEY.pub appears beside it"
+    )]
+    PublicName(PathBuf),
+    /// A private key where a public half belongs.
+    #[error("{0} is a private key, which its holder keeps: give the public half, its .pub file")]
+    Private(PathBuf),
+    /// The root is finished.
+    #[error("{0} has all the signatures that it needs: there is nothing left to sign")]
+    Complete(PathBuf),
+    /// There is a newer root.
+    #[error("{current} is not the newest root, {newer} follows it: name the newest one")]
+    NotNewest {
+        /// The root that was named.
+        current: PathBuf,
+        /// The one after it.
+        newer: PathBuf,
+    },
     /// A file cannot be read.
     #[error("cannot read {path}: {source}")]
     Read {

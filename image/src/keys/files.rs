@@ -5,6 +5,7 @@ use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use berth_disk::pending;
 use berth_trust::write::{KeyRecord, SigningKey};
 
 use super::KeysError;
@@ -37,7 +38,8 @@ pub(super) fn write_key(path: &Path) -> Result<KeyRecord, KeysError> {
     Ok(key.public().clone())
 }
 
-/// Writes a file that is not there yet.
+/// Writes a file that is not there yet, durably. One that cannot be written whole is not there
+/// then either.
 pub(super) fn write_new(path: &Path, bytes: &[u8], mode: u32) -> Result<(), KeysError> {
     let file = OpenOptions::new()
         .write(true)
@@ -46,7 +48,12 @@ pub(super) fn write_new(path: &Path, bytes: &[u8], mode: u32) -> Result<(), Keys
         .open(path);
     let mut file = file.map_err(|source| cannot_write(path, source))?;
     let written = file.write_all(bytes).and_then(|()| file.sync_all());
-    written.map_err(|source| cannot_write(path, source))
+    let kept = written.and_then(|()| pending::sync_directory_of(path));
+    kept.map_err(|source| {
+        // It was made here, and what is in it is of no use.
+        let _ = fs::remove_file(path);
+        cannot_write(path, source)
+    })
 }
 
 /// The private key in a file.
@@ -77,6 +84,15 @@ pub fn read_public(path: &Path) -> Result<KeyRecord, KeysError> {
         path: path.to_owned(),
         source,
     })
+}
+
+/// The public key in a file that is handed on: never a private one, which would be lost to whoever
+/// it went through.
+pub(super) fn read_public_half(path: &Path) -> Result<KeyRecord, KeysError> {
+    match SigningKey::from_pem(&read_text(path)?) {
+        Ok(_) => Err(KeysError::Private(path.to_owned())),
+        Err(_) => read_public(path),
+    }
 }
 
 pub(super) fn read(path: &Path) -> Result<Vec<u8>, KeysError> {

@@ -26,8 +26,11 @@ const ONLINE: &str = "online";
 ///
 /// # Errors
 ///
-/// When one of the files is there already or cannot be written.
+/// When one of the files is there already or cannot be written, or `path` is a public half's name.
 pub fn new_key(path: &Path) -> Result<KeyRecord, KeysError> {
+    if files::public_path(path) == path {
+        return Err(KeysError::PublicName(path.to_owned()));
+    }
     files::refuse_existing(&[path.to_owned(), files::public_path(path)])?;
     files::write_key(path)
 }

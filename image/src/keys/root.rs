@@ -6,10 +6,12 @@ use std::path::{Path, PathBuf};
 
 use berth_disk::pending;
 use berth_trust::Time;
-use berth_trust::write::{self, Role, RootDraft, RootStatus, WriteError};
+use berth_trust::write::{self, Role, RootDraft, RootStatus, WriteError, check_identifiers};
 
 use super::error::KeysError;
-use super::files::{cannot_write, read, read_private, read_public, refuse_existing, write_new};
+use super::files::{
+    cannot_write, read, read_private, read_public, read_public_half, refuse_existing, write_new,
+};
 use super::in_days;
 
 /// What the next root changes.
@@ -66,7 +68,12 @@ pub fn next_root(current: &Path, change: &Change) -> Result<Signed, KeysError> {
     let bytes = read(current)?;
     let mut draft = RootDraft::after(&bytes, in_days(change.good_for_days)).map_err(content)?;
     for (role, path) in &change.add {
-        draft.add_key(*role, &read_public(path)?);
+        let key = match role {
+            Role::Root => read_public_half(path)?,
+            // Whoever drafts a root has these.
+            Role::Targets | Role::Snapshot | Role::Timestamp => read_public(path)?,
+        };
+        draft.add_key(*role, &key);
     }
     for (role, beginning) in &change.remove {
         let known = draft.key_ids(*role);
@@ -85,7 +92,14 @@ pub fn next_root(current: &Path, change: &Change) -> Result<Signed, KeysError> {
     let next = draft.finish().map_err(content)?;
     let directory = current.parent().unwrap_or(Path::new(""));
     let path = draft_path(directory, version);
-    refuse_existing(&[path.clone(), root_path(directory, version)])?;
+    let newer = root_path(directory, version);
+    if newer.symlink_metadata().is_ok() {
+        return Err(KeysError::NotNewest {
+            current: current.to_owned(),
+            newer,
+        });
+    }
+    refuse_existing(std::slice::from_ref(&path))?;
     write_new(&path, &next, 0o644)?;
     let status = RootStatus::of(&next, Some(&bytes)).map_err(content)?;
     Ok(Signed { path, status })
@@ -104,6 +118,7 @@ pub fn sign(root: &Path, key: &Path) -> Result<Signed, KeysError> {
     let bytes = read(root)?;
     let directory = root.parent().unwrap_or(Path::new(""));
     let version = RootStatus::of(&bytes, None).map_err(content)?.version;
+    check_identifiers(&bytes).map_err(content)?;
     let before = version.saturating_sub(1);
     let previous = match before {
         0 => None,
@@ -116,6 +131,11 @@ pub fn sign(root: &Path, key: &Path) -> Result<Signed, KeysError> {
     };
     let signer = read_private(key)?;
     let status = RootStatus::of(&bytes, previous.as_deref()).map_err(content)?;
+    let draft = draft_path(directory, version);
+    let real = root_path(directory, version);
+    if status.complete() && root == real {
+        return Err(KeysError::Complete(root.to_owned()));
+    }
     if !may_sign(&status, signer.public().id()) {
         return Err(KeysError::Stranger {
             key: key.to_owned(),
@@ -124,8 +144,7 @@ pub fn sign(root: &Path, key: &Path) -> Result<Signed, KeysError> {
     }
     let signed = write::sign(&bytes, &signer).map_err(content)?;
     let status = RootStatus::of(&signed, previous.as_deref()).map_err(content)?;
-    let real = root_path(directory, version);
-    let path = match status.complete() && root == draft_path(directory, version) {
+    let path = match status.complete() && root == draft {
         true => real,
         false => root.to_owned(),
     };
@@ -147,14 +166,23 @@ fn may_sign(status: &RootStatus, id: &str) -> bool {
 }
 
 /// The root in a file; `None` when the file is not one.
-#[must_use]
-pub fn describe(path: &Path) -> Option<Description> {
-    let bytes = fs::read(path).ok()?;
-    let status = RootStatus::of(&bytes, None).ok()?;
-    let draft = RootDraft::after(&bytes, Time(0)).ok()?;
+///
+/// # Errors
+///
+/// When it cannot be read, or gives a key the identifier of another.
+pub fn describe(path: &Path) -> Result<Option<Description>, KeysError> {
+    let bytes = read(path)?;
+    let Ok(status) = RootStatus::of(&bytes, None) else {
+        return Ok(None);
+    };
+    check_identifiers(&bytes).map_err(|source| KeysError::Content {
+        path: path.to_owned(),
+        source,
+    })?;
+    let Ok(draft) = RootDraft::after(&bytes, Time(0)) else {
+        return Ok(None);
+    };
     let roles = Role::ALL.iter().map(|role| (*role, draft.key_ids(*role)));
-    Some(Description {
-        status,
-        roles: roles.collect(),
-    })
+    let roles = roles.collect();
+    Ok(Some(Description { status, roles }))
 }

@@ -6,7 +6,8 @@ use berth_trust::write::{KeyRecord, Role, RootDraft, RootStatus, SigningKey, sig
 
 use super::error::KeysError;
 use super::files::{
-    make_directory, public_path, read_private, read_public, refuse_existing, write_key, write_new,
+    make_directory, public_path, read_private, read_public_half, refuse_existing, write_key,
+    write_new,
 };
 use super::root::{draft_path, root_path};
 use super::{ONLINE, ROOT, in_days};
@@ -65,7 +66,7 @@ pub fn new_set(directory: &Path, wanted: &NewSet) -> Result<Set, KeysError> {
     refuse_existing(&paths)?;
     let mut holders: Vec<KeyRecord> = Vec::new();
     for path in &wanted.public {
-        let key = read_public(path)?;
+        let key = read_public_half(path)?;
         if holders.contains(&key) {
             return Err(KeysError::Twice(path.display().to_string()));
         }

@@ -1,12 +1,13 @@
 //! A published directory while it is changed: by one publisher at a time, and durably.
 
-use std::fs::{self, File};
+use std::fs::{self, File, OpenOptions, Permissions};
 use std::io;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use berth_disk::pending;
 use berth_release::{METADATA, TARGETS};
-use nix::fcntl::Flock;
+use nix::fcntl::{Flock, OFlag};
 
 use super::PublishError;
 use crate::build::Progress;
@@ -22,17 +23,14 @@ pub(super) struct Directory {
 }
 
 impl Directory {
-    /// Makes what is missing for the target's document and all else, and waits for whoever
-    /// publishes there now. What an interrupted publication left under temporary names is removed.
+    /// Makes what is missing, and waits for whoever publishes there now. What an interrupted
+    /// publication left under temporary names is removed.
     pub(super) fn lock(
         path: &Path,
         target: &str,
         progress: &Progress,
     ) -> Result<Self, PublishError> {
-        let document = Path::new(TARGETS).join(target);
-        let documents = document.parent().unwrap_or(&document);
-        let folders = FOLDERS.map(Path::new).into_iter().chain([documents]);
-        let folders: Vec<PathBuf> = folders.map(|folder| path.join(folder)).collect();
+        let folders = FOLDERS.map(|folder| path.join(folder));
         for folder in &folders {
             make(folder).map_err(PublishError::write(folder))?;
         }
@@ -42,8 +40,18 @@ impl Directory {
                 path.display()
             ));
         })
-        .map_err(PublishError::write(path))?;
-        for folder in &folders {
+        .map_err(|source| match exclusive::has_no_locks(&source) {
+            true => PublishError::NoLocks {
+                path: path.to_owned(),
+                source,
+            },
+            false => PublishError::write(path)(source),
+        })?;
+        // The target's own is made with its document: a publication that is refused leaves none.
+        let document = path.join(TARGETS).join(target);
+        let documents = document.parent().unwrap_or(&document);
+        let documents = documents.is_dir().then(|| documents.to_owned());
+        for folder in folders.iter().chain(&documents) {
             pending::remove_leftovers(folder, |_| true).map_err(PublishError::write(folder))?;
         }
         Ok(Self {
@@ -69,7 +77,8 @@ pub(super) fn write_new(path: &Path, bytes: &[u8]) -> Result<(), PublishError> {
     pending::write_file(path, bytes).map_err(PublishError::write(path))
 }
 
-/// Makes a directory and those above it so that a power cut does not take them away again.
+/// Makes a directory and those above it, open to the web server whatever the umask is, so that a
+/// power cut does not take them away again.
 fn make(path: &Path) -> io::Result<()> {
     if path.is_dir() {
         return Ok(());
@@ -80,7 +89,18 @@ fn make(path: &Path) -> io::Result<()> {
     };
     make(parent)?;
     match fs::create_dir(path) {
-        Err(why) if why.kind() != io::ErrorKind::AlreadyExists => Err(why),
-        _ => File::open(parent)?.sync_all(),
+        Ok(()) => open_to_all(path)?,
+        Err(why) if why.kind() == io::ErrorKind::AlreadyExists => {}
+        Err(why) => return Err(why),
     }
+    File::open(parent)?.sync_all()
+}
+
+/// Lets everybody read and enter a directory that was just made, and nothing else in its place.
+fn open_to_all(path: &Path) -> io::Result<()> {
+    let flags = OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW;
+    let mut options = OpenOptions::new();
+    let directory = options.read(true).custom_flags(flags.bits()).open(path)?;
+    let mode = directory.metadata()?.permissions().mode();
+    directory.set_permissions(Permissions::from_mode(mode | 0o755))
 }

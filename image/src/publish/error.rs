@@ -4,6 +4,7 @@ use std::io;
 use std::path::PathBuf;
 
 use berth_release::ReleaseError;
+use berth_trust::Time;
 use berth_trust::write::WriteError;
 
 use crate::inspect::InspectError;
@@ -52,6 +53,53 @@ pub enum PublishError {
         directory: PathBuf,
         /// How that shows.
         reason: String,
+    },
+    /// The root file has ended.
+    #[error(
+        "the newest root file ended on {expires}, and it is {now} by this computer's clock: berth \
+         keys next drafts the one that follows it, which its holders sign"
+    )]
+    RootEnded {
+        /// When.
+        expires: Time,
+        /// The present.
+        now: Time,
+    },
+    /// What would be signed again was signed by keys that count no longer.
+    #[error(
+        "what is published of {kept} was signed by a key that root {newest} does not name any more, \
+         so whoever has that may have changed it: look at it, and have it signed again with \
+         --trust-old-keys"
+    )]
+    OldKeys {
+        /// The targets that would be signed again.
+        kept: String,
+        /// The root whose keys count.
+        newest: u64,
+    },
+    /// The clock is wrong, or the build's date.
+    #[error(
+        "it is {now} by this computer's clock, and the build is of {built}: machines would take \
+         what is signed now for ended long ago; set the clock, or build again with a \
+         SOURCE_DATE_EPOCH that has passed"
+    )]
+    ClockBehind {
+        /// The present.
+        now: Time,
+        /// The date of the build: of its newest image, or as it was told.
+        built: Time,
+    },
+    /// Nothing keeps two publishers apart.
+    #[error(
+        "{} cannot be locked ({source}), as on NFS, so nothing would keep two publishers apart: \
+         publish into a directory on this computer, then copy it, metadata/timestamp.json last",
+        path.display()
+    )]
+    NoLocks {
+        /// The directory.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
     },
     /// The metadata cannot be signed.
     #[error(transparent)]

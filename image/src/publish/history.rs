@@ -8,11 +8,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use berth_release::{Hash, METADATA, Release, TARGETS};
+use berth_trust::Target;
 use berth_trust::release::order;
 use berth_trust::write::Repository;
-use serde_json::Value;
 
-use super::PublishError;
+use super::{PublishError, parts};
 
 /// Earlier versions of one product, the newest first.
 #[derive(Debug)]
@@ -33,14 +33,32 @@ impl History {
         repository: &Repository,
         target: &str,
     ) -> Result<Self, PublishError> {
+        let mut listed = repository.targets();
+        let current = listed.find(|one| one.path() == target);
+        let current = current.and_then(Target::sha256).map(Hash);
         let mut releases = Vec::new();
         for hash in signed(directory, repository, target) {
             let path = directory.join(TARGETS).join(document_path(target, &hash));
             let text = match fs::read(&path) {
-                // Old versions may be removed by hand.
-                Err(why) if why.kind() == std::io::ErrorKind::NotFound => continue,
+                Err(why) if why.kind() == std::io::ErrorKind::NotFound => {
+                    // Old versions may be removed by hand.
+                    if current != Some(hash) {
+                        continue;
+                    }
+                    let reason = "it is not there, and what is signed names it: put it back";
+                    let reason = reason.to_owned();
+                    return Err(PublishError::Wrong { path, reason });
+                }
                 other => other.map_err(PublishError::read(&path))?,
             };
+            if parts::hash_of(&text) != hash {
+                let way_out = match current == Some(hash) {
+                    true => "put it back",
+                    false => "put it back, or remove it, and there is no delta from that version",
+                };
+                let reason = format!("it is not what was published under this name: {way_out}");
+                return Err(PublishError::Wrong { path, reason });
+            }
             let release = Release::parse(&text);
             releases.push(release.map_err(|source| PublishError::Document { path, source })?);
         }
@@ -111,8 +129,10 @@ fn signed(directory: &Path, repository: &Repository, target: &str) -> Vec<Hash> 
         let path = directory
             .join(METADATA)
             .join(format!("{version}.targets.json"));
-        let list: Value = serde_json::from_slice(&fs::read(path).ok()?).ok()?;
-        Hash::from_hex(list["signed"]["targets"][target]["hashes"]["sha256"].as_str()?)
+        // A list that was removed by hand, or that nobody signed, says nothing.
+        let list = repository.earlier_targets(&fs::read(path).ok()?).ok()?;
+        let listed = list.targets().find(|one| one.path() == target);
+        listed.and_then(Target::sha256).map(Hash)
     };
     let versions = (1..=repository.targets_version()).rev();
     let mut seen = HashSet::new();

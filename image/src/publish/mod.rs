@@ -22,7 +22,9 @@ use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use berth_delta::{Limits, encode};
-use berth_release::{Delta, Part, Patch, Release, Rollout, Root, SCHEMA, TARGETS, target_path};
+use berth_release::{
+    Delta, Part, Patch, Release, Rollout, Root, SCHEMA, TARGETS, limits, target_path,
+};
 use berth_trust::Time;
 use berth_trust::write::TargetFile;
 
@@ -45,7 +47,10 @@ const BOOT: &str = "kernel and boot";
 const ROOT: &str = "the root";
 
 /// Deltas are made from this many versions when the user does not say.
-pub const DEFAULT_DELTAS: usize = 3;
+pub const DEFAULT_DELTAS: u8 = 3;
+
+/// And from this many at the most.
+pub const MOST_DELTAS: i64 = limits::DELTAS as i64;
 
 /// What is published, where, how.
 #[derive(Clone, Debug)]
@@ -63,6 +68,9 @@ pub struct Request {
     pub rollout: Option<Rollout>,
     /// Machines that gave this version up are to try it again.
     pub again: bool,
+    /// Sign again what is published, although a key signed it that the newest root file does not
+    /// name any more.
+    pub trust_old_keys: bool,
     /// What a patch may ask of a machine. An image that is too large for that, or for the encoder,
     /// is published without.
     pub limits: Limits,
@@ -90,6 +98,10 @@ pub fn now() -> u64 {
     now.map_or(0, |now| now.as_secs())
 }
 
+fn time(seconds: u64) -> Time {
+    Time(i64::try_from(seconds).unwrap_or(i64::MAX))
+}
+
 /// Publishes a build.
 ///
 /// # Errors
@@ -106,6 +118,11 @@ pub fn publish(request: &Request, progress: &Progress) -> Result<Published, Publ
     let directory = locked.path();
     let repository = signing::open(directory, Some(&keys))?;
     signing::check(directory, &repository, &keys)?;
+    let [.., timestamp_s] = request.good_for_s;
+    if now().saturating_add(timestamp_s) <= manifest.built {
+        let [now, built] = [now(), manifest.built].map(time);
+        return Err(PublishError::ClockBehind { now, built });
+    }
     let history = History::read(directory, &repository, &path)?;
 
     progress.step("images");
@@ -115,6 +132,9 @@ pub fn publish(request: &Request, progress: &Progress) -> Result<Published, Publ
     let (version, security_version) = (&manifest.version, manifest.security_version);
     history.check(version, security_version, &root_hash, &boot.sha256)?;
     let known = history.same(&root_hash, &boot.sha256);
+    if !request.trust_old_keys {
+        signing::check_kept(&repository, &path, known.is_some())?;
+    }
     let attempt = match (known, request.again) {
         (Some(known), again) => known.attempt.saturating_add(u32::from(again)),
         (None, false) => 0,
@@ -131,7 +151,7 @@ pub fn publish(request: &Request, progress: &Progress) -> Result<Published, Publ
         }
         let step = format!("packing {name}");
         let made = parts::delta(None, part, within, (progress, &step));
-        unless_too_large(made, &mut without, || format!("{name} is not packed"))
+        if_possible(made, &mut without, || format!("{name} is not packed"))
     };
     let packed_boot = packed(&boot, known.and_then(|one| one.boot.packed), BOOT)?;
     let packed_root = packed(&root, known.and_then(|one| one.root.part.packed), ROOT)?;
@@ -155,7 +175,7 @@ pub fn publish(request: &Request, progress: &Progress) -> Result<Published, Publ
         let made = delta(&old.root.part, &root, ROOT, version)
             .and_then(|for_root| Ok([delta(&old.boot, &boot, BOOT, version)?, for_root]));
         let what = || format!("there is no delta from {version}");
-        if let Some([boot, root]) = unless_too_large(made, &mut without, what)? {
+        if let Some([boot, root]) = if_possible(made, &mut without, what)? {
             deltas.push(Delta {
                 version: version.clone(),
                 root_hash: old.root.root_hash,
@@ -166,8 +186,12 @@ pub fn publish(request: &Request, progress: &Progress) -> Result<Published, Publ
     }
 
     progress.step("metadata");
-    let before = || known.map(|known| known.rollout.clone());
-    let rollout = request.rollout.clone().or_else(before);
+    // One that starts in the future was published with a wrong clock.
+    let before = known.map(|known| Rollout {
+        start: known.rollout.start.min(now()),
+        ..known.rollout.clone()
+    });
+    let rollout = request.rollout.clone().or(before);
     let rollout = rollout.unwrap_or_else(|| Rollout::at_once(now()));
     let release = Release {
         schema: SCHEMA,
@@ -204,8 +228,7 @@ pub fn publish(request: &Request, progress: &Progress) -> Result<Published, Publ
     write_new(&name, &text)?;
     let metadata_version =
         signing::sign(directory, &repository, &keys, target, request.good_for_s)?;
-    let now = Time(i64::try_from(now()).unwrap_or(i64::MAX));
-    let [.., timestamp_s] = request.good_for_s;
+    let now = time(now());
     let mut notes = notes::of(root.bytes(), &keys, &repository, now);
     notes.extend(without);
     Ok(Published {
@@ -235,22 +258,23 @@ pub fn costs(release: &Release) -> Vec<String> {
     lines
 }
 
-/// Machines need no patch: what they do not hold they fetch from the images.
-fn unless_too_large<T>(
+/// Machines need no patch: what they do not hold they fetch from the images. So one that is too
+/// large, or from an old image that is damaged, holds nothing up.
+fn if_possible<T>(
     made: Result<T, PublishError>,
     without: &mut Vec<String>,
     what: impl FnOnce() -> String,
 ) -> Result<Option<T>, PublishError> {
-    match made {
-        Err(PublishError::Delta(why @ encode::Error::TooLarge(_))) => {
-            let what = what();
-            without.push(format!(
-                "{what}: {why}; machines fetch what they do not hold from the whole image"
-            ));
-            Ok(None)
-        }
-        other => other.map(Some),
-    }
+    let why = match made {
+        Err(PublishError::Delta(why @ encode::Error::TooLarge(_))) => why.to_string(),
+        Err(why @ (PublishError::Wrong { .. } | PublishError::Read { .. })) => why.to_string(),
+        other => return other.map(Some),
+    };
+    let what = what();
+    without.push(format!(
+        "{what}: {why}; machines fetch what they do not hold from the whole image"
+    ));
+    Ok(None)
 }
 
 fn on_disk(directory: &Path, delta: &Delta) -> bool {

@@ -1,9 +1,10 @@
 //! The keys of a publication and the metadata that is signed with them.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::io::Write;
+use std::path::Path;
 
-use berth_disk::pending;
+use berth_disk::pending::Pending;
 use berth_release::{METADATA, Release};
 use berth_trust::json::Map;
 use berth_trust::write::{
@@ -68,7 +69,9 @@ impl Keys {
 
     /// Whether a root file is one of those that name these keys.
     pub(super) fn have_root(&self, root: &[u8]) -> bool {
-        self.roots.iter().any(|(_, known)| known == root)
+        self.roots
+            .iter()
+            .any(|(_, known)| write::same_root(known, root))
     }
 }
 
@@ -116,15 +119,43 @@ pub(super) fn check(
     if first.is_ok_and(|first| !keys.have_root(&first)) {
         return Err(other("its first root file is another one".to_owned()));
     }
-    let next = next(repository, keys, None, [u64::from(u32::MAX); 3]);
-    next.map(|_| ()).map_err(|why| other(why.to_string()))
+    match next(repository, keys, None, [u64::from(u32::MAX); 3]) {
+        Ok(_) => Ok(()),
+        Err(WriteError::Unacceptable(berth_trust::Error::Expired { role, expires, now }))
+            if role == "root" =>
+        {
+            Err(PublishError::RootEnded { expires, now })
+        }
+        Err(why) => Err(other(why.to_string())),
+    }
+}
+
+/// What is signed again although it is not made anew was signed by keys that the newest root names.
+///
+/// # Errors
+/// When older ones did, and there is something of this kind: other products than `target`, or what
+/// was said before of this one.
+pub(super) fn check_kept(
+    repository: &Repository,
+    target: &str,
+    is_kept: bool,
+) -> Result<(), PublishError> {
+    let kept = repository.targets().map(Target::path);
+    let kept: Vec<_> = kept.filter(|path| is_kept || *path != target).collect();
+    if repository.targets_are_vouched_for() || kept.is_empty() {
+        return Ok(());
+    }
+    Err(PublishError::OldKeys {
+        kept: kept.join(", "),
+        newest: repository.root().version,
+    })
 }
 
 /// Adds a target to what is published, and writes the metadata so that machines see the old state
 /// or the new; gives the new state's version.
 ///
 /// A new root file comes right before the timestamp: it may take keys away that signed the old
-/// state, and in between a machine finds nothing that it can believe.
+/// state, and between the two renames a machine finds nothing that it can believe.
 pub(super) fn sign(
     directory: &Path,
     repository: &Repository,
@@ -134,24 +165,29 @@ pub(super) fn sign(
 ) -> Result<u64, PublishError> {
     let files = next(repository, keys, Some(target), good_for_s)?;
     let metadata = directory.join(METADATA);
-    let write = |name: &str, bytes: &[u8]| {
-        let path: PathBuf = metadata.join(name);
-        pending::write_file(&path, bytes).map_err(PublishError::write(&path))
-    };
     let (timestamp, before) = match files.split_last() {
         Some((last, before)) => (Some(last), before),
         None => (None, &[][..]),
     };
-    for file in before {
-        write(&file.name, &file.bytes)?;
+    let roots = keys.roots.iter();
+    let new_roots = roots.filter(|(name, _)| !metadata.join(name).is_file());
+    let files = before.iter().map(|file| (&file.name, &file.bytes));
+    let files = files.chain(new_roots.map(|(name, bytes)| (name, bytes)));
+    let files = files.chain(timestamp.map(|file| (&file.name, &file.bytes)));
+    // On the medium, all of them, before the first gets its name: a full disk is met here.
+    let mut whole = Vec::new();
+    for (name, bytes) in files {
+        let path = metadata.join(name);
+        let written = Pending::create(&path).and_then(|pending| {
+            pending.file().write_all(bytes)?;
+            pending.sync()?;
+            Ok(pending)
+        });
+        whole.push(written.map_err(PublishError::write(&path))?);
     }
-    for (name, bytes) in &keys.roots {
-        if !metadata.join(name).is_file() {
-            write(name, bytes)?;
-        }
-    }
-    if let Some(file) = timestamp {
-        write(&file.name, &file.bytes)?;
+    for file in whole {
+        let path = file.path().to_owned();
+        file.finish().map_err(PublishError::write(path))?;
     }
     Ok(repository.version() + 1)
 }
@@ -168,14 +204,7 @@ fn next(
     let mut targets: Vec<TargetFile> = repository
         .targets()
         .filter(|old| !is_replaced(old))
-        .filter_map(|old| {
-            Some(TargetFile {
-                path: old.path().to_owned(),
-                length: old.length(),
-                sha256: old.sha256()?,
-                custom: old.custom().and_then(|custom| custom.as_map().cloned()),
-            })
-        })
+        .filter_map(TargetFile::again)
         .collect();
     targets.extend(target);
     let plan = Plan {

@@ -8,6 +8,7 @@ use std::thread;
 use std::time::Instant;
 
 use super::Event;
+use crate::say;
 
 /// The longest line that is kept in memory.
 const MAX_LINE_BYTES: usize = 64 * 1024;
@@ -58,7 +59,7 @@ impl Console {
         if let Some(log) = &mut self.log
             && let Err(error) = log.write_all(bytes)
         {
-            eprintln!("berth: the log cannot be written any more: {error}");
+            say(format_args!("the log cannot be written any more: {error}"));
             self.log = None;
         }
         if self.show {

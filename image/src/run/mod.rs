@@ -21,6 +21,8 @@ use std::process::ExitStatus;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant};
 
+use crate::say;
+
 pub use accelerator::Accelerator;
 pub use ports::Forward;
 pub use report::Report;
@@ -188,7 +190,7 @@ pub fn run(options: &Options) -> Result<Report, Error> {
         show: !options.headless,
     };
     console.read(qemu.take_console()?, events.clone());
-    say(options, accelerator, &forwards);
+    introduce(options, accelerator, &forwards);
     let _terminal = terminal::watch(events.clone())?;
     sys::watch_termination(events.clone()).map_err(Error::system("wait for signals"))?;
     http::watch(&forwards, started, &events);
@@ -211,23 +213,23 @@ pub fn run(options: &Options) -> Result<Report, Error> {
     if let Some(path) = &options.boot_report {
         berth_disk::pending::write_file(path, session.report.to_svg().as_bytes())
             .map_err(Error::file("write", path))?;
-        eprintln!("berth: boot report: {}", path.display());
+        say(format_args!("boot report: {}", path.display()));
     }
     Ok(session.report)
 }
 
-fn say(options: &Options, accelerator: Accelerator, forwards: &[Forward]) {
-    eprintln!(
-        "berth: {} on QEMU with {}, {} MiB",
+fn introduce(options: &Options, accelerator: Accelerator, forwards: &[Forward]) {
+    say(format_args!(
+        "{} on QEMU with {}, {} MiB",
         options.title,
         accelerator.describe(),
         options.memory_mib
-    );
+    ));
     for forward in forwards {
-        eprintln!("berth: {}", forward.describe());
+        say(forward.describe());
     }
     if terminal::is_interactive() {
-        eprintln!("berth: q or Ctrl-C powers the machine off");
+        say("q or Ctrl-C powers the machine off");
     }
 }
 
@@ -264,7 +266,9 @@ impl Session<'_> {
                 .stopping
                 .is_some_and(|since| since.elapsed() > POWER_OFF)
             {
-                eprintln!("berth: the machine did not power off in {POWER_OFF:?}; ending it");
+                say(format_args!(
+                    "the machine did not power off in {POWER_OFF:?}; ending it"
+                ));
                 qemu.kill();
             }
             let limit = self.options.check.filter(|_| self.stopping.is_none());
@@ -282,7 +286,7 @@ impl Session<'_> {
     }
 
     fn answered(&mut self, answer: &http::Answer, qemu: &mut qemu::Qemu) {
-        eprintln!("berth: {}", answer.describe());
+        say(answer.describe());
         self.report.answered(answer.port, answer.after);
         self.waiting = self.waiting.saturating_sub(1);
         if self.waiting == 0 && self.options.check.is_some() && self.stopping.is_none() {
@@ -291,10 +295,12 @@ impl Session<'_> {
     }
 
     fn power_off(&mut self, qemu: &mut qemu::Qemu, what: &str) {
-        eprintln!("berth: {what}");
+        say(what);
         self.stopping = Some(Instant::now());
         if let Err(error) = qemu.press_power_button() {
-            eprintln!("berth: QEMU does not take the request ({error}); ending it");
+            say(format_args!(
+                "QEMU does not take the request ({error}); ending it"
+            ));
             qemu.kill();
         }
     }

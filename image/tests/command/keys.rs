@@ -206,3 +206,75 @@ fn what_makes_no_sense_is_refused_before_a_file_is_written() {
     refused(path, 4, &["keys", "show", "keys/nothing"]);
     assert_eq!(names(&path.join("keys")), ["1.root.json", "online", "root"]);
 }
+
+#[test]
+fn a_private_key_never_gets_the_name_of_a_public_half_nor_goes_where_one_belongs() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path();
+    let said = refused(path, 4, &["keys", "make", "alice.pub"]);
+    assert!(said.contains("name the private key's file"), "{said}");
+    assert!(names(path).is_empty());
+    done(path, &["keys", "make", "alice.pem"]);
+    let said = refused(path, 4, &["keys", "new", "--public", "alice.pem"]);
+    assert!(said.contains("give the public half"), "{said}");
+    assert_eq!(names(path), ["alice.pem", "alice.pub"]);
+}
+
+#[test]
+fn a_root_that_is_finished_stays_as_it_is() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path();
+    done(path, &["keys", "new"]);
+    let root = path.join("keys/1.root.json");
+    let before = fs::read(&root).expect("a root");
+    let sign = [
+        "sign",
+        "keys/1.root.json",
+        "--key",
+        "keys/root/holder-1.pem",
+    ];
+    let said = refused(path, 4, &sign);
+    assert!(said.contains("nothing left to sign"), "{said}");
+    assert_eq!(fs::read(&root).expect("a root"), before);
+
+    done(path, &["keys", "next", "keys/1.root.json"]);
+    for holder in ["1", "2"] {
+        let key = format!("keys/root/holder-{holder}.pem");
+        done(path, &["sign", "keys/2.root.draft.json", "--key", &key]);
+    }
+    let said = refused(path, 4, &["keys", "next", "keys/1.root.json"]);
+    assert!(said.contains("keys/2.root.json follows it"), "{said}");
+}
+
+#[test]
+fn a_holder_sees_that_a_key_goes_by_anothers_name() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path();
+    done(
+        path,
+        &["keys", "new", "--holder", "alice", "--holder", "bob"],
+    );
+    done(path, &["keys", "next", "keys/1.root.json"]);
+    let draft = path.join("keys/2.root.draft.json");
+    let text = fs::read_to_string(&draft).expect("a draft");
+    let json: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+    let keys = json["signed"]["keys"].as_object().expect("keys");
+    let public = keys
+        .values()
+        .map(|key| key["keyval"]["public"].as_str().expect("a key"))
+        .next()
+        .expect("one");
+    fs::write(&draft, text.replace(public, &"0".repeat(64))).expect("a draft");
+    for arguments in [
+        &["keys", "show", "keys/2.root.draft.json"][..],
+        &[
+            "sign",
+            "keys/2.root.draft.json",
+            "--key",
+            "keys/root/alice.pem",
+        ],
+    ] {
+        let said = refused(path, 4, arguments);
+        assert!(said.contains("so do not sign it"), "{said}");
+    }
+}

@@ -168,6 +168,7 @@ fn what_a_new_timestamp_names_is_on_the_medium_before_it_is_in_place() {
     // Written and not synced, and renamed in a directory that is not synced.
     let (mut dirty, mut unnamed) = (BTreeSet::new(), BTreeSet::new());
     let mut renames = 0;
+    let mut synced = String::new();
     for line in log.lines() {
         let (call, rest) = line.split_once('(').unwrap_or_default();
         let open_file = || {
@@ -180,6 +181,7 @@ fn what_a_new_timestamp_names_is_on_the_medium_before_it_is_in_place() {
             "fsync" => {
                 let path = open_file().unwrap_or_default();
                 dirty.remove(&path);
+                synced += &path;
                 unnamed.retain(|directory: &String| !path.ends_with(directory.as_str()));
             }
             "rename" => {
@@ -187,6 +189,10 @@ fn what_a_new_timestamp_names_is_on_the_medium_before_it_is_in_place() {
                     panic!("{line}")
                 };
                 assert!(!dirty.iter().any(|path| path.ends_with(from)), "{line}");
+                if to.contains("/metadata/") {
+                    // A full disk is met before any of them has its name.
+                    assert!(synced.contains("timestamp.json"), "{line}");
+                }
                 if to.ends_with("timestamp.json") {
                     assert!(
                         dirty.is_empty() && unnamed.is_empty(),
@@ -361,9 +367,7 @@ fn a_file_that_rotted_is_written_again() {
             let path = fixture.path("published").join(folder).join(name);
             let whole = fs::read(&path).expect("a file");
             fs::write(&path, &whole[1..]).expect("a file");
-            let output = publish(&fixture, "2", &[]);
-            let is_old_image = said(&output).contains("is not what was published");
-            assert!(output.status.success() || is_old_image, "{}", said(&output));
+            published(&fixture, "2");
             fs::write(&path, &whole).expect("a file");
         }
     }
@@ -450,37 +454,11 @@ fn a_key_that_was_replaced_signs_no_more_and_the_next_one_does() {
     let Some(fixture) = Fixture::small() else {
         return;
     };
-    let berth = |arguments: &[&str]| {
-        let output = fixture.berth(arguments);
-        assert!(output.status.success(), "{arguments:?}: {}", said(&output));
-        String::from_utf8_lossy(&output.stdout).into_owned()
-    };
     fixture.version("1", "");
     fixture.version("2", "");
     published(&fixture, "1");
     copy(&fixture.path("keys"), &fixture.path("old-keys"));
-    berth(&["keys", "make", "next.pem"]);
-    let old = berth(&["keys", "show", "keys/online/timestamp.pub"]);
-    let old = old.trim_end().rsplit(' ').next().expect("an identifier");
-    let (remove, add) = (
-        format!("--remove=timestamp={old}"),
-        "--add=timestamp=next.pub",
-    );
-    berth(&["keys", "next", "keys/1.root.json", &remove, add]);
-    for holder in ["1", "2"] {
-        let draft = "keys/2.root.draft.json";
-        berth(&[
-            "sign",
-            draft,
-            "--key",
-            &format!("keys/root/holder-{holder}.pem"),
-        ]);
-    }
-    fs::rename(
-        fixture.path("next.pem"),
-        fixture.path("keys/online/timestamp.pem"),
-    )
-    .expect("key");
+    exchange_key(&fixture, 1, "timestamp");
     published(&fixture, "2");
     assert_eq!(found(&fixture, "published"), "2");
     // Who has only the old keys changes nothing any more.
@@ -556,21 +534,27 @@ fn what_cannot_be_verified_is_named() {
     }
 }
 
-/// Publishes a build by way of the library, for machines that take patches of images up to this.
-fn published_up_to(fixture: &Fixture, build: &str, image_bytes: u64) -> Published {
-    let request = Request {
+/// What publishes a build, for machines that take patches of images up to this.
+fn request(fixture: &Fixture, build: &str, image_bytes: u64) -> Request {
+    Request {
         build: fixture.path(build),
         directory: fixture.path("published"),
         keys: fixture.path("keys"),
         deltas: 3,
         rollout: None,
         again: false,
+        trust_old_keys: false,
         limits: Limits {
             image_bytes,
             ..Limits::default()
         },
         good_for_s: [1 << 20; 3],
-    };
+    }
+}
+
+/// Publishes a build by way of the library.
+fn published_up_to(fixture: &Fixture, build: &str, image_bytes: u64) -> Published {
+    let request = request(fixture, build, image_bytes);
     berth::publish::publish(&request, &Progress::default()).expect("a publication")
 }
 
@@ -604,4 +588,219 @@ fn a_root_that_is_too_large_for_a_patch_is_published_without_and_told() {
     assert_eq!(again.release.deltas.len(), 1);
     assert_eq!(again.release.attempt, two.release.attempt);
     assert_eq!(found(&fixture, "published"), "2");
+}
+
+/// Builds and publishes a version of another product into the same directory.
+fn publish_neighbour(fixture: &Fixture) {
+    fixture.version("1", "");
+    let config = fs::read_to_string(fixture.path("berth.toml")).expect("configuration");
+    let config = config.replace("name = \"test\"", "name = \"neighbour\"");
+    fs::write(fixture.path("berth.toml"), config).expect("configuration");
+    let output = fixture.build(&["--out", "neighbour", "--update-lock"]);
+    assert!(output.status.success(), "{}", said(&output));
+    published(fixture, "neighbour");
+}
+
+#[test]
+fn what_somebody_without_keys_changed_is_not_signed() {
+    let Some(fixture) = Fixture::small() else {
+        return;
+    };
+    publish_neighbour(&fixture);
+    fixture.version("1", "");
+    published(&fixture, "1");
+    fixture.version("2", "");
+    copy(&fixture.path("published"), &fixture.path("before"));
+
+    // The neighbour's entry, in the list of all.
+    let list = fixture.path("published/metadata/2.targets.json");
+    let text = fs::read_to_string(&list).expect("a list");
+    let at = text.find("neighbour").expect("the neighbour");
+    let hash = at + text[at..].find("sha256\": \"").expect("a hash") + 10;
+    let mut forged = text.clone();
+    forged.replace_range(hash..hash + 64, &"0".repeat(64));
+    fs::write(&list, forged).expect("a list");
+    refused(
+        &fixture,
+        "2",
+        4,
+        "what is published already is not in order",
+    );
+    start_again(&fixture);
+
+    // Its own document, under its old name: who gets it when, for example.
+    let documents = files(&fixture.path("published/targets/test"));
+    let document = documents.first().expect("a document");
+    let document = fixture.path("published/targets/test").join(document);
+    let text = fs::read_to_string(&document).expect("a document");
+    let forged = text.replace("\"percent\":100", "\"percent\":1");
+    assert_ne!(forged, text);
+    fs::write(&document, forged).expect("a document");
+    refused(
+        &fixture,
+        "1",
+        4,
+        "it is not what was published under this name",
+    );
+    // Without it nobody knows who was to get it when.
+    fs::remove_file(&document).expect("a document");
+    refused(
+        &fixture,
+        "1",
+        4,
+        "release.json: it is not there, and what is signed names it",
+    );
+    start_again(&fixture);
+
+    // A timestamp that begins anew is one that machines refuse as a rollback.
+    fs::remove_file(fixture.path("published/metadata/timestamp.json")).expect("a timestamp");
+    refused(&fixture, "2", 4, "timestamp.json is missing");
+    start_again(&fixture);
+    published(&fixture, "2");
+    let output = publish(&fixture, "2", &["--deltas", "65"]);
+    assert_eq!(output.status.code(), Some(2), "{}", said(&output));
+}
+
+/// The root after this one, with another key for a role, which is in its place then.
+fn exchange_key(fixture: &Fixture, root: u32, role: &str) {
+    let berth = |arguments: &[&str]| {
+        let output = fixture.berth(arguments);
+        assert!(output.status.success(), "{arguments:?}: {}", said(&output));
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    };
+    let (new, public) = (format!("{role}.pem"), format!("{role}.pub"));
+    berth(&["keys", "make", &new]);
+    let old = berth(&["keys", "show", &format!("keys/online/{role}.pem")]);
+    let old = old.trim_end().rsplit(' ').next().expect("an identifier");
+    let remove = format!("--remove={role}={old}");
+    let add = format!("--add={role}={public}");
+    let current = format!("keys/{root}.root.json");
+    berth(&["keys", "next", &current, &remove, &add]);
+    for holder in ["1", "2"] {
+        let draft = format!("keys/{}.root.draft.json", root + 1);
+        let key = format!("keys/root/holder-{holder}.pem");
+        berth(&["sign", &draft, "--key", &key]);
+    }
+    let online = fixture.path("keys/online").join(&new);
+    fs::rename(fixture.path(&new), online).expect("key");
+}
+
+#[test]
+fn what_replaced_keys_signed_is_signed_again_only_when_somebody_says_so() {
+    let Some(fixture) = Fixture::small() else {
+        return;
+    };
+    publish_neighbour(&fixture);
+    fixture.version("1", "");
+    published(&fixture, "1");
+    // The lists of targets are what is kept, and their key is the same.
+    exchange_key(&fixture, 1, "timestamp");
+    published(&fixture, "1");
+    exchange_key(&fixture, 2, "targets");
+    for build in ["1", "neighbour"] {
+        refused(
+            &fixture,
+            build,
+            4,
+            "neighbour/cloud/x86_64/release.json, test/cloud/x86_64/release.json was signed by a \
+             key that root 3 does not name",
+        );
+    }
+    let output = publish(&fixture, "1", &["--trust-old-keys"]);
+    assert!(output.status.success(), "{}", said(&output));
+    published(&fixture, "1");
+    published(&fixture, "neighbour");
+}
+
+#[test]
+fn an_old_image_that_is_damaged_costs_a_delta_and_no_more() {
+    let Some(fixture) = Fixture::small() else {
+        return;
+    };
+    fixture.version("1", "");
+    published(&fixture, "1");
+    for name in files(&fixture.path("published/images")) {
+        let path = fixture.path("published/images").join(name);
+        let bytes = fs::read(&path).expect("an image");
+        fs::write(&path, &bytes[1..]).expect("an image");
+    }
+    fixture.version("2", "");
+    let output = publish(&fixture, "2", &[]);
+    assert!(output.status.success(), "{}", said(&output));
+    assert!(
+        said(&output).contains("note: there is no delta from 1: published/images/"),
+        "{}",
+        said(&output)
+    );
+    assert_eq!(found(&fixture, "published"), "2");
+}
+
+#[test]
+fn a_clock_that_is_wrong_is_told_or_forgotten() {
+    let Some(fixture) = Fixture::small() else {
+        return;
+    };
+    // As a computer sees it whose clock stands before its build.
+    fixture.version("1", "");
+    let output = fixture
+        .command()
+        .env("SOURCE_DATE_EPOCH", "4102444800")
+        .args(["build", "berth.toml", "--kernel", "kernel", "--out", "late"])
+        .output()
+        .expect("the command starts");
+    assert!(output.status.success(), "{}", said(&output));
+    refused(&fixture, "late", 4, "the build is of 2100-01-01T00:00:00Z");
+    assert!(!fixture.path("published/metadata/timestamp.json").exists());
+
+    // A rollout that was published with a clock of the year 2100.
+    let mut request = request(&fixture, "1", 1 << 30);
+    request.rollout = Some(berth_release::Rollout::at_once(4_102_444_800));
+    berth::publish::publish(&request, &Progress::default()).expect("a publication");
+    request.rollout = None;
+    let again = berth::publish::publish(&request, &Progress::default()).expect("again");
+    assert!(again.release.rollout.start <= berth::publish::now());
+}
+
+#[test]
+fn a_web_server_can_read_it_whatever_the_umask_is() {
+    use std::os::unix::fs::PermissionsExt;
+    let Some(fixture) = Fixture::small() else {
+        return;
+    };
+    fixture.version("1", "");
+    let script = format!(
+        "umask 077; exec {} publish 1 published",
+        env!("CARGO_BIN_EXE_berth")
+    );
+    let output = Command::new("bash")
+        .args(["-c", &script])
+        .current_dir(fixture.path(""))
+        .output()
+        .expect("bash starts");
+    assert!(output.status.success(), "{}", said(&output));
+    let mut paths: BTreeSet<PathBuf> = files(&fixture.path("published"));
+    for path in paths.clone() {
+        paths.extend(path.ancestors().map(Path::to_owned));
+    }
+    for path in paths {
+        let path = fixture.path("published").join(path);
+        let mode = fs::metadata(&path).expect("it").permissions().mode() & 0o777;
+        let expected = if path.is_dir() { 0o755 } else { 0o644 };
+        assert_eq!(mode, expected, "{}", path.display());
+    }
+}
+
+#[test]
+fn who_does_not_listen_gets_what_was_asked_for() {
+    let Some(fixture) = Fixture::small() else {
+        return;
+    };
+    fixture.version("1", "");
+    let mut command = fixture.command();
+    command.args(["publish", "1", "published"]);
+    let mut child = command.stderr(Stdio::piped()).spawn().expect("it starts");
+    drop(child.stderr.take());
+    let status = child.wait().expect("it ends");
+    assert_eq!(status.code(), Some(0));
+    assert_eq!(found(&fixture, "published"), "1");
 }

@@ -160,6 +160,16 @@ pub(crate) fn verify_root(
     Ok(Verified(root))
 }
 
+#[cfg(feature = "write")]
+impl Authority {
+    /// Whether its keys signed a list of targets.
+    pub(crate) fn vouches_for(&self, list: &[u8]) -> Result<bool, Error> {
+        let role = crate::roles::Targets::TYPE;
+        let signers = signers_of(role, list, self, &Limits::default())?;
+        Ok(u32::try_from(signers.len()).unwrap_or(u32::MAX) >= self.threshold)
+    }
+}
+
 /// The keys of `authority` that have signed the file, for whoever collects signatures.
 #[cfg(feature = "write")]
 pub(crate) fn signers_of(

@@ -287,6 +287,26 @@ impl Snapshots {
     }
 }
 
+#[cfg(feature = "write")]
+impl Snapshots {
+    /// The timestamp that is trusted.
+    pub(crate) fn timestamp(&self) -> &Timestamp {
+        &self.timestamp
+    }
+}
+
+#[cfg(feature = "write")]
+impl Ready {
+    /// The snapshot that is trusted.
+    pub(crate) fn snapshot(&self) -> &Snapshot {
+        &self.snapshot
+    }
+
+    pub(crate) fn into_snapshot(self) -> Verified<Snapshot> {
+        self.snapshot
+    }
+}
+
 impl Ready {
     /// The file of a targets role to fetch (5.6.1).
     ///

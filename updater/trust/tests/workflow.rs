@@ -5,11 +5,13 @@ mod stage;
 use berth_trust::json::{Map, Value};
 use berth_trust::write::{
     DelegationPlan, Paths, Plan, Repository, Role, RolePlan, RootDraft, RootStatus, SigningKey,
-    WriteError,
+    WriteError, check_identifiers,
 };
 use berth_trust::{Entry, Error, Limits};
 
-use stage::{EDGE_PATH, Machine, NOW, Publisher, edge, in_days, new_key, target};
+use stage::{
+    EDGE_PATH, Files, Machine, NOW, Publisher, changed, edge, in_days, new_key, parse, target,
+};
 
 #[test]
 fn a_check_without_news_costs_one_small_file() {
@@ -382,4 +384,163 @@ fn a_root_says_which_holders_have_to_sign_it_yet() {
         draft.finish(),
         Err(WriteError::TooFewKeys { keys: 3, .. })
     ));
+}
+
+/// A repository whose lists somebody without keys has changed in every way that keeps them
+/// readable, one way after the other.
+#[test]
+fn what_nobody_signed_is_never_signed_again() {
+    let open = |files: &Files| Repository::open(&mut |name| Ok(files.get(name).cloned()));
+    let mut publisher = Publisher::new();
+    publisher.publish(&[edge()]);
+    let honest = publisher.files.clone();
+    assert!(open(&honest).expect("honest").targets_are_vouched_for());
+    let edit = |bytes: &[u8], from: &str, to: &str| {
+        let text = String::from_utf8(bytes.to_vec()).expect("text");
+        assert!(text.contains(from), "{from} in {text}");
+        text.replace(from, to).into_bytes()
+    };
+    let mut lists = honest.clone();
+    lists.insert(
+        "2.targets.json".to_owned(),
+        edit(&honest["2.targets.json"], EDGE_PATH, "edge/other.json"),
+    );
+    let refused = |files: &Files| match open(files) {
+        Err(WriteError::Published(why)) => why,
+        other => panic!("{:?}", other.err()),
+    };
+    assert!(matches!(refused(&lists), Error::WrongContent { role } if role == "targets"));
+
+    // Without lengths and hashes nothing but the signatures tells.
+    let bare = |name: &str, of: &str| {
+        let mut file = parse(&honest[name]);
+        let signed = file.get_mut("signed").expect("signed");
+        let (Value::Map(signed), version) = (signed, Value::Int(2)) else {
+            panic!("signed is a map")
+        };
+        let meta = Map::from([(of, Value::Map(Map::from([("version", version)])))]);
+        signed.set("meta", Value::Map(meta));
+        Value::Map(file).text().into_bytes()
+    };
+    for (name, of) in [
+        ("timestamp.json", "snapshot.json"),
+        ("2.snapshot.json", "targets.json"),
+    ] {
+        lists.insert(name.to_owned(), bare(name, of));
+    }
+    let refused_by = |files: &Files, role: &str| match refused(files) {
+        Error::TooFewSignatures { role: named, .. } => assert_eq!(named, role),
+        other => panic!("{other}"),
+    };
+    refused_by(&lists, "timestamp");
+    lists.insert(
+        "timestamp.json".to_owned(),
+        honest["timestamp.json"].clone(),
+    );
+    assert!(matches!(refused(&lists), Error::WrongContent { role } if role == "snapshot"));
+    // A thief of the two lesser keys cannot bring targets either.
+    publisher.files = lists;
+    for (name, role) in [
+        ("2.snapshot.json", Role::Snapshot),
+        ("timestamp.json", Role::Timestamp),
+    ] {
+        publisher.forge(name, role, |_| ());
+    }
+    publisher.point_to_snapshot(2);
+    refused_by(&publisher.files, "targets");
+}
+
+#[test]
+fn what_the_keys_of_an_older_root_signed_is_known_as_that() {
+    let mut publisher = Publisher::new();
+    publisher.publish(&[edge()]);
+    let open = |publisher: &Publisher| {
+        let files = &publisher.files;
+        let repository = Repository::open(&mut |name| Ok(files.get(name).cloned()));
+        repository.expect("a repository")
+    };
+    // Another holder: the keys that sign now are the same.
+    publisher.rotate(|_| ());
+    assert!(open(&publisher).targets_are_vouched_for());
+    publisher.replace_key(Role::Snapshot);
+    publisher.replace_key(Role::Timestamp);
+    assert!(open(&publisher).targets_are_vouched_for());
+    publisher.replace_key(Role::Targets);
+    let opened = open(&publisher);
+    assert_eq!(opened.root().version, 5);
+    assert!(!opened.targets_are_vouched_for());
+    assert_eq!(opened.targets().count(), 1);
+    let old = publisher.files["2.targets.json"].clone();
+    publisher.publish(&[edge()]);
+    let opened = open(&publisher);
+    assert!(opened.targets_are_vouched_for());
+    let listed = opened.earlier_targets(&old).expect("signed once");
+    assert_eq!(listed.targets().count(), 1);
+    let forged = changed(&old, &new_key(), |_| ());
+    assert!(opened.earlier_targets(&forged).is_err());
+}
+
+#[test]
+fn a_key_under_the_name_of_another_is_told() {
+    let publisher = Publisher::new();
+    assert_eq!(check_identifiers(&publisher.first_root()), Ok(()));
+    // The identifier of a holder, and somebody else's key.
+    let mut file = parse(&publisher.first_root());
+    let mut value = file.get_mut("signed").expect("signed");
+    for name in ["keys", publisher.root[2].public().id(), "keyval"] {
+        value = match value {
+            Value::Map(map) => map.get_mut(name).expect(name),
+            other => panic!("{other:?}"),
+        };
+    }
+    let public = "00".repeat(32);
+    *value = Value::Map(Map::from([("public", Value::from(public.as_str()))]));
+    let refused = check_identifiers(Value::Map(file).text().as_bytes());
+    assert!(
+        matches!(&refused, Err(WriteError::MisnamedKey { keyid, .. })
+            if keyid == publisher.root[2].public().id()),
+        "{refused:?}"
+    );
+
+    // Names and further fields of other tools deceive nobody.
+    let text = String::from_utf8(publisher.first_root()).expect("text");
+    let named = text.replace(publisher.root[2].public().id(), "carol");
+    assert_eq!(check_identifiers(named.as_bytes()), Ok(()));
+    let more = text.replace("\"keytype\":", "\"x-owner\": \"carol\", \"keytype\":");
+    assert_ne!(more, text);
+    assert_eq!(check_identifiers(more.as_bytes()), Ok(()));
+}
+
+#[test]
+fn versions_that_a_thief_made_enormous_are_not_gone_on_with() {
+    let open = |files: &Files| Repository::open(&mut |name| Ok(files.get(name).cloned()));
+    let mut publisher = Publisher::new();
+    publisher.publish(&[edge()]);
+    let honest = publisher.files.clone();
+    publisher.forge("timestamp.json", Role::Timestamp, |signed| {
+        signed.set("version", Value::Int(i64::MAX - 5));
+    });
+    publisher.replace_key(Role::Timestamp);
+    let refused = open(&publisher.files).err();
+    assert!(
+        matches!(&refused, Some(WriteError::Enormous { role, .. }) if role == "timestamp"),
+        "{refused:?}"
+    );
+    // As the sentence says: the files of before, with the new root.
+    let timestamp = honest["timestamp.json"].clone();
+    publisher
+        .files
+        .insert("timestamp.json".to_owned(), timestamp);
+    publisher.publish(&[edge()]);
+    let mut machine = Machine::new(publisher.first_root());
+    machine.check(&publisher.files).expect("the honest version");
+    assert_eq!(machine.trusts("timestamp"), Some(3));
+
+    // A timestamp that is lost is not begun anew: no machine would take version 1 again.
+    publisher.files.remove("timestamp.json");
+    let refused = open(&publisher.files).err();
+    assert!(
+        matches!(&refused, Some(WriteError::Missing { name }) if name == "timestamp.json"),
+        "{refused:?}"
+    );
 }

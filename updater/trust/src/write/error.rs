@@ -55,6 +55,28 @@ pub enum WriteError {
         /// The role.
         role: String,
     },
+    /// No honest publisher gets there.
+    #[error(
+        "the metadata of {role} has version {version}, so somebody else had its key: put back the \
+         published files of before, exchange the key, and publish again"
+    )]
+    Enormous {
+        /// Whose metadata.
+        role: String,
+        /// Its version.
+        version: u64,
+    },
+    /// A key goes by the name of another.
+    #[error(
+        "the key that it calls {keyid} is another one, {is}: whoever drafted it made a mistake or \
+         wants to deceive, so do not sign it"
+    )]
+    MisnamedKey {
+        /// What the file calls it.
+        keyid: String,
+        /// Its identifier.
+        is: String,
+    },
     /// The signers given are not those that the root names.
     #[error("the keys given are not enough to sign for {role}: {valid} of {threshold}")]
     TooFewSigners {

@@ -16,5 +16,5 @@ pub use repository::{
     DelegationPlan, Expiries, File, FirstLook, Paths, Plan, Repository, RolePlan, Signers,
     TargetFile,
 };
-pub use root::{Role, RootDraft, RootStatus};
+pub use root::{Role, RootDraft, RootStatus, check_identifiers, same_root};
 pub use signing::{KeyRecord, SigningKey};

@@ -10,12 +10,18 @@ use super::error::WriteError;
 use super::signing::{KeyRecord, SigningKey};
 use crate::client::{Client, Entry, FetchError, Store};
 use crate::encoding::{hex, percent};
+use crate::error::Error;
 use crate::json::{Map, Value};
 use crate::limits::Limits;
 use crate::roles::{FileMeta, Metadata, Root, Snapshot, Targets, Timestamp};
 use crate::target::Target;
 use crate::time::{Clock, Time};
+use crate::verify::{Verified, verify};
 use crate::workflow::Roots;
+
+/// Nobody publishes so often: a file with a higher version was made by a thief of its key, who
+/// wants clients to take no honest one any more.
+const MOST_VERSIONS: u64 = 1 << 40;
 
 /// A file that clients may use.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -104,9 +110,13 @@ pub struct File {
 
 /// What is published.
 pub struct Repository {
-    first_root: Vec<u8>,
+    /// The root files, from the first on.
     roots: Vec<File>,
+    /// What they say.
+    trusted: Vec<Root>,
     root: Root,
+    /// Whether the newest root's keys signed the list of targets.
+    targets_are_vouched_for: bool,
     timestamp_version: u64,
     snapshot_version: u64,
     /// What the snapshot says of each role's file.
@@ -120,29 +130,34 @@ pub struct Repository {
 type Read<'r> = dyn FnMut(&str) -> Result<Option<Vec<u8>>, String> + 'r;
 
 impl Repository {
-    /// Reads what is published, from `1.root.json` on. With roots only it is a new repository.
-    /// Expiry is no error: an expired repository is what publishing cures.
+    /// Reads what is published, from `1.root.json` on, and believes of it what a client would that
+    /// has never seen it, because it is signed again: expiry aside, and by the keys of an older
+    /// root where those of the newest have signed nothing yet. With roots only it is a new
+    /// repository.
     ///
     /// # Errors
     ///
     /// When a file is missing, damaged or not signed.
     pub fn open(read: &mut Read<'_>) -> Result<Self, WriteError> {
-        let long_ago = Clock::new(Time(i64::MIN), Time(i64::MIN));
-        let first_root = must(read, "1.root.json")?;
-        let mut roots = Roots::new(&first_root, long_ago, Limits::default())?;
-        let mut files = Vec::new();
+        let name = root_name(1);
+        let bytes = must(read, &name)?;
+        let mut roots = trusted(&bytes)?;
+        let mut files = vec![File { name, bytes }];
+        let mut all = vec![roots.root().clone()];
         loop {
-            let name = format!("{}.root.json", roots.root().version.saturating_add(1));
+            let name = root_name(roots.root().version.saturating_add(1));
             let Some(bytes) = optional(read, &name)? else {
                 break;
             };
             roots.update(&bytes)?;
             files.push(File { name, bytes });
+            all.push(roots.root().clone());
         }
         let mut repository = Self {
-            first_root,
             roots: files,
+            targets_are_vouched_for: true,
             root: roots.root().clone(),
+            trusted: all,
             timestamp_version: 0,
             snapshot_version: 0,
             files: Vec::new(),
@@ -157,6 +172,31 @@ impl Repository {
     #[must_use]
     pub fn root(&self) -> &Root {
         &self.root
+    }
+
+    /// Whether the keys that the newest root names for targets signed what [`Self::targets`] gives.
+    /// If not, those of an older root did, and whoever has them now may have written it.
+    #[must_use]
+    pub fn targets_are_vouched_for(&self) -> bool {
+        self.targets_are_vouched_for
+    }
+
+    /// What an earlier targets role said, from its file: one that keys of this repository signed,
+    /// today's or those of an older root.
+    ///
+    /// # Errors
+    ///
+    /// When they did not, or it is no such file.
+    pub fn earlier_targets(&self, bytes: &[u8]) -> Result<Targets, WriteError> {
+        let mut refused = None;
+        for root in self.trusted.iter().rev() {
+            let authority = &root.targets;
+            match verify::<Targets>(Targets::TYPE, bytes, authority, &Limits::default()) {
+                Ok(targets) => return Ok((*targets).clone()),
+                Err(why) => refused = refused.or(Some(why)),
+            }
+        }
+        Err(refused.map_or_else(|| missing(&root_name(1)), WriteError::Published))
     }
 
     /// What the targets role lists now.
@@ -254,7 +294,7 @@ impl Repository {
         let clock = Clock::new(now, now);
         let limits = Limits::default();
         let mut client =
-            Client::refresh(&self.first_root, &mut store, &mut transport, clock, limits)
+            Client::refresh(self.first_root(), &mut store, &mut transport, clock, limits)
                 .map_err(WriteError::Unacceptable)?;
         for (_, role, _) in &plan.delegated {
             for target in &role.targets {
@@ -265,51 +305,117 @@ impl Repository {
         Ok(())
     }
 
+    fn first_root(&self) -> &[u8] {
+        self.roots.first().map_or(&[], |root| &root.bytes)
+    }
+
+    /// Reads the files besides the roots. They are signed by the keys of the newest root, or all
+    /// of them by those of an older one: keys are exchanged by publishing once more.
     fn read_current(&mut self, read: &mut Read<'_>) -> Result<(), WriteError> {
-        let Some(bytes) = optional(read, "timestamp.json")? else {
-            return Ok(());
+        let Some(timestamp) = optional(read, "timestamp.json")? else {
+            // The second snapshot comes after the first timestamp.
+            return match optional(read, "2.snapshot.json")? {
+                Some(_) => Err(missing("timestamp.json")),
+                None => Ok(()),
+            };
         };
-        let timestamp: Timestamp = self.read_role(&bytes)?;
-        self.timestamp_version = timestamp.version;
-        self.snapshot_version = timestamp.snapshot.version;
-        let snapshot = self.read_file(read, "snapshot", &timestamp.snapshot)?;
-        let snapshot: Snapshot = self.read_role(&snapshot)?;
-        for (name, meta) in snapshot.files() {
-            self.files.push((name.to_owned(), meta.clone()));
-            let role = name.strip_suffix(".json").unwrap_or(name);
-            let bytes = self.read_file(read, role, meta)?;
-            let targets: Targets = self.read_role(&bytes)?;
-            if role == Targets::TYPE {
-                self.targets = Some(targets);
+        let mut refused = None;
+        for root in self.roots.iter().rev() {
+            match Current::read(&root.bytes, &timestamp, read) {
+                Ok(current) => {
+                    let list = self.root.targets.vouches_for(&current.list)?;
+                    self.targets_are_vouched_for = list;
+                    self.timestamp_version = current.timestamp_version;
+                    self.snapshot_version = current.snapshot.version;
+                    let files = current.snapshot.files();
+                    self.files = files
+                        .map(|(name, meta)| (name.to_owned(), meta.clone()))
+                        .collect();
+                    self.targets = Some((*current.targets).clone());
+                    self.current = current.files;
+                    return Ok(());
+                }
+                Err(why @ WriteError::Published(Error::TooFewSignatures { .. })) => {
+                    refused = refused.or(Some(why));
+                }
+                Err(why) => return Err(why),
             }
-            self.current.push(File {
-                name: format!("{}.{}.json", meta.version, percent(role)),
-                bytes,
-            });
         }
-        Ok(())
+        Err(refused.unwrap_or_else(|| missing(&root_name(1))))
     }
+}
 
-    fn read_file(
-        &self,
-        read: &mut Read<'_>,
-        role: &str,
-        meta: &FileMeta,
-    ) -> Result<Vec<u8>, WriteError> {
-        let bytes = must(read, &format!("{}.{}.json", meta.version, percent(role)))?;
-        if meta.fits(&bytes) {
-            return Ok(bytes);
+/// What is published besides the roots, as a client that trusts one of them takes it.
+struct Current {
+    timestamp_version: u64,
+    snapshot: Verified<Snapshot>,
+    targets: Verified<Targets>,
+    /// The file that they are in.
+    list: Vec<u8>,
+    /// The files of all targets roles.
+    files: Vec<File>,
+}
+
+impl Current {
+    fn read(root: &[u8], timestamp: &[u8], read: &mut Read<'_>) -> Result<Self, WriteError> {
+        let roots = trusted(root)?;
+        let mut timestamps = roots.finish()?;
+        timestamps.update(timestamp)?;
+        let mut snapshots = timestamps.finish()?;
+        let timestamp_version = reached(Timestamp::TYPE, snapshots.timestamp().version)?;
+        let file = read_file(read, Snapshot::TYPE, &snapshots.timestamp().snapshot)?;
+        snapshots.update(&file.bytes)?;
+        let ready = snapshots.finish()?;
+        reached(Snapshot::TYPE, ready.snapshot().version)?;
+        let mut targets = None;
+        let mut files = Vec::new();
+        for (name, meta) in ready.snapshot().files() {
+            let role = name.strip_suffix(".json").unwrap_or(name);
+            let file = read_file(read, role, meta)?;
+            // Delegated roles are published again as they are; their delegators' clients judge.
+            if role == Targets::TYPE {
+                targets = Some((ready.targets(&file.bytes)?, file.bytes.clone()));
+            }
+            reached(role, meta.version)?;
+            files.push(file);
         }
-        Err(WriteError::Published(crate::Error::WrongContent {
+        let not_listed = || {
+            WriteError::Published(Error::NotInSnapshot {
+                role: Targets::TYPE.to_owned(),
+            })
+        };
+        let (targets, list) = targets.ok_or_else(not_listed)?;
+        Ok(Self {
+            timestamp_version,
+            targets,
+            list,
+            snapshot: ready.into_snapshot(),
+            files,
+        })
+    }
+}
+
+/// The version of a file, if somebody can have got there by publishing.
+fn reached(role: &str, version: u64) -> Result<u64, WriteError> {
+    match version <= MOST_VERSIONS {
+        true => Ok(version),
+        false => Err(WriteError::Enormous {
             role: role.to_owned(),
-        }))
+            version,
+        }),
     }
+}
 
-    /// The publisher's own files are taken as they are: after a rotation the old ones are signed
-    /// by keys that no longer count, and only their versions matter.
-    fn read_role<T: Metadata>(&self, bytes: &[u8]) -> Result<T, WriteError> {
-        Ok(T::read(Document::parse(bytes)?.signed)?)
+/// A role's file, which is the one that another file names.
+fn read_file(read: &mut Read<'_>, role: &str, meta: &FileMeta) -> Result<File, WriteError> {
+    let name = format!("{}.{}.json", meta.version, percent(role));
+    let bytes = must(read, &name)?;
+    if meta.fits(&bytes) {
+        return Ok(File { name, bytes });
     }
+    Err(WriteError::Published(Error::WrongContent {
+        role: role.to_owned(),
+    }))
 }
 
 impl RolePlan {
@@ -394,10 +500,25 @@ fn signed(part: Map, keys: &[&SigningKey]) -> Vec<u8> {
     document.bytes()
 }
 
-fn must(read: &mut Read<'_>, name: &str) -> Result<Vec<u8>, WriteError> {
-    optional(read, name)?.ok_or_else(|| WriteError::Missing {
+/// Trusts a root of the publisher's own. Expiry is no error: an expired repository is what
+/// publishing cures.
+fn trusted(root: &[u8]) -> Result<Roots, Error> {
+    let long_ago = Clock::new(Time(i64::MIN), Time(i64::MIN));
+    Roots::new(root, long_ago, Limits::default())
+}
+
+fn root_name(version: u64) -> String {
+    format!("{version}.{}.json", Root::TYPE)
+}
+
+fn missing(name: &str) -> WriteError {
+    WriteError::Missing {
         name: name.to_owned(),
-    })
+    }
+}
+
+fn must(read: &mut Read<'_>, name: &str) -> Result<Vec<u8>, WriteError> {
+    optional(read, name)?.ok_or_else(|| missing(name))
 }
 
 fn optional(read: &mut Read<'_>, name: &str) -> Result<Option<Vec<u8>>, WriteError> {

@@ -5,7 +5,7 @@ use std::fmt;
 
 use super::document::{Document, common, number};
 use super::error::WriteError;
-use super::signing::KeyRecord;
+use super::signing::{KeyRecord, identifier};
 use crate::error::Malformed;
 use crate::json::{Map, Value};
 use crate::limits::Limits;
@@ -267,6 +267,38 @@ impl RootStatus {
         enough(&self.signed_by, self.threshold)
             && previous.is_none_or(|old| enough(&old.signed_by, old.threshold))
     }
+}
+
+/// Whether two files are the same root, whoever has signed them.
+#[must_use]
+pub fn same_root(one: &[u8], other: &[u8]) -> bool {
+    match (Document::parse(one), Document::parse(other)) {
+        (Ok(one), Ok(other)) => one.signed == other.signed,
+        _ => false,
+    }
+}
+
+/// No key in a root goes by the hash of another: holders know keys by their identifiers. Clients do
+/// not care, so this is for whoever is about to sign.
+///
+/// # Errors
+///
+/// When one does, or it is no file of metadata.
+pub fn check_identifiers(root: &[u8]) -> Result<(), WriteError> {
+    let signed = Document::parse(root)?.signed;
+    let keys = signed.get("keys").and_then(Value::as_map);
+    for (keyid, key) in keys.into_iter().flat_map(Map::iter) {
+        let is_hash = keyid.len() == 64 && keyid.bytes().all(|byte| byte.is_ascii_hexdigit());
+        // Other tools leave further fields out of the hash, or give names of their own.
+        let is = KeyRecord::from_record(key);
+        if is_hash && is.id() != keyid && identifier(key) != keyid {
+            return Err(WriteError::MisnamedKey {
+                keyid: keyid.to_owned(),
+                is: is.id().to_owned(),
+            });
+        }
+    }
+    Ok(())
 }
 
 /// The keys of `authority` that have signed the file, and those that have not.

@@ -109,11 +109,27 @@ impl KeyRecord {
                 Value::Map(Map::from([("public", Value::from(public))])),
             ),
         ]));
-        let id = hex(digest::digest(&digest::SHA256, &value.canonical()).as_ref());
-        Self { id, value }
+        Self {
+            id: identifier(&value),
+            value,
+        }
     }
 
-    /// The identifier: the SHA-256 of the record's canonical form.
+    /// What a root says of a key, without what else it says.
+    pub(super) fn from_record(record: &Value) -> Self {
+        let record = record.as_map();
+        let fields = ["keytype", "scheme", "keyval"].map(|field| {
+            let value = record.and_then(|record| record.get(field)).cloned();
+            (field, value.unwrap_or(Value::Map(Map::default())))
+        });
+        let value = Value::Map(Map::from(fields));
+        Self {
+            id: identifier(&value),
+            value,
+        }
+    }
+
+    /// The identifier, which people know the key by.
     #[must_use]
     pub fn id(&self) -> &str {
         &self.id
@@ -147,4 +163,9 @@ impl KeyRecord {
     pub(super) fn value(&self) -> &Value {
         &self.value
     }
+}
+
+/// The identifier of a public key's record: the SHA-256 of its canonical form.
+pub(super) fn identifier(record: &Value) -> String {
+    hex(digest::digest(&digest::SHA256, &record.canonical()).as_ref())
 }
