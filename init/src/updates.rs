@@ -9,7 +9,7 @@ use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
 use berth_provision::status::{RejectedVersion, UpdateStatus};
-use berth_provision::{CA_PATH, Machine, TRUST_ROOT_PATH};
+use berth_provision::{CA_PATH, Machine, TRUST_ROOT_PATH, Update};
 use berth_updater::report::{LEN, Record, Request, State};
 use berth_updater::{Places, Setup};
 use nix::mount::{MsFlags, mount};
@@ -66,9 +66,11 @@ impl Updater {
     /// Bounds the trial that this boot is.
     pub(crate) fn bound_trial(&mut self, machine: &Machine) {
         // A version without an updater cannot be kept, but it has its time like any other.
-        let within_us = machine.update.as_ref().map_or(0, |update| update.within_ms);
-        let within_us = within_us.saturating_mul(1000);
-        self.trial_ends_us = Some(within_us.saturating_add(TRIAL_MARGIN_US));
+        // What became good at its last moment has to stay so for a while, and is waited for.
+        let most_ms = |update: &Update| update.within_ms.saturating_add(update.hold_ms);
+        let most_ms = machine.update.as_ref().map_or(0, most_ms);
+        let most_us = most_ms.saturating_mul(1000);
+        self.trial_ends_us = Some(most_us.saturating_add(TRIAL_MARGIN_US));
     }
 
     /// Whether a trial has had all its time; told once.
@@ -176,6 +178,8 @@ pub(crate) fn run_updater() -> Result<(), Failure> {
 
 #[cfg(test)]
 mod tests {
+    use berth_provision::UpdatePolicy;
+
     use super::*;
 
     fn record(request: Request, state: State) -> Record {
@@ -202,6 +206,33 @@ mod tests {
         assert_eq!(updater.trial_ends_us(), 100);
         updater.take_in(record(Request::Show, State::Committed));
         assert!(!updater.trial_is_over(u64::MAX));
+    }
+
+    #[test]
+    fn a_trial_has_the_time_of_one_that_became_good_at_the_last_moment() {
+        let update = Update {
+            url: None,
+            bundles: true,
+            policy: UpdatePolicy::Auto,
+            window: None,
+            every_ms: 0,
+            wave: None,
+            healthy: None,
+            hold_ms: 300_000,
+            within_ms: 600_000,
+            proxy: None,
+            ca: false,
+            rate: None,
+            without_trial: false,
+        };
+        let machine = Machine {
+            update: Some(update),
+            ..Machine::default()
+        };
+        let mut updater = Updater::default();
+        updater.bound_trial(&machine);
+        assert!(updater.trial_ends_us() > 900_000_000 + TRIAL_MARGIN_US / 2);
+        assert!(updater.trial_ends_us() <= 900_000_000 + TRIAL_MARGIN_US);
     }
 
     #[test]
