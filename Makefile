@@ -34,7 +34,7 @@ test-long: berth older kernels need-run need-test python-tuf
 	BERTH_TEST_LONG=1 $(CARGO) test --workspace
 
 bench: berth need-run need-kernel need-test need-bench
-	$(CARGO) run --release -p berth-qemu-tests --bin bench -- $(PARTS)
+	$(CARGO) run --release -p berth-qemu-tests --bin bench -- --enforce $(PARTS)
 
 # Each crate's tests/fuzz.rs: readers of untrusted bytes on hostile ones.
 fuzz: need-rust

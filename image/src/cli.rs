@@ -187,10 +187,12 @@ pub(crate) struct Test {
     pub(crate) inputs: Inputs,
     /// How many power cuts a start must follow; 0 for none
     #[arg(long, value_name = "N", default_value_t = berth::faults::DEFAULT_CUTS,
+          num_args = 0..=1, default_missing_value = "20",
           value_parser = clap::value_parser!(u64).range(0..=1_000_000))]
     pub(crate) power_cut: u64,
-    /// Publish versions that must not stay: one whose kernel panics, one whose containers end
-    /// at once, one whose containers stay unhealthy, one that loses the update server
+    /// Publish versions that must not stay: one whose kernel panics, one whose PID 1 exits, one
+    /// that hangs, one whose containers end at once, one whose containers stay unhealthy, one that
+    /// loses the update server
     #[arg(long)]
     pub(crate) bad_update: bool,
     /// Memory of the machine, MiB

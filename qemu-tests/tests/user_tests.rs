@@ -32,12 +32,12 @@ fn a_users_machine_loses_its_power_while_it_updates_itself_and_comes_back() -> T
 
 #[test]
 fn bad_versions_of_a_users_machine_are_given_up_and_the_good_one_after_them_stays() -> TestResult {
-    if !long_tests_wanted("a user's machine and four bad versions") {
+    if !long_tests_wanted("a user's machine and six bad versions") {
         return Ok(());
     }
     let said = test(&["--power-cut", "0", "--bad-update"])?;
     let versions = said["bad_updates"].as_array();
-    let all_right = versions.is_some_and(|all| all.len() == 5 && all.iter().all(is_right));
+    let all_right = versions.is_some_and(|all| all.len() == 7 && all.iter().all(is_right));
     if said["good"] != true || !all_right {
         return Err(Error::broken(format!("{said:#}")));
     }

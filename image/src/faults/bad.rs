@@ -10,7 +10,7 @@ use berth_slots::verity::RootHash;
 
 use super::machine::{Heard, Rig};
 use super::versions::{Change, Shelf};
-use super::{Error, Outcome, Verdict, say};
+use super::{Error, Outcome, Verdict, say, tiny};
 use crate::build::BuildError;
 use crate::config::{self, Config};
 
@@ -28,6 +28,10 @@ const PAUSE: Duration = Duration::from_millis(200);
 pub enum Bad {
     /// Its first process cannot be started.
     Panics,
+    /// Its first process ends.
+    Exits,
+    /// Its first process stands still, and does not feed the watchdog.
+    Hangs,
     /// Its containers end as soon as they are started.
     Starved,
     /// Its containers never become healthy.
@@ -37,8 +41,10 @@ pub enum Bad {
 }
 
 impl Bad {
-    const ALL: [Self; 4] = [
+    const ALL: [Self; 6] = [
         Self::Panics,
+        Self::Exits,
+        Self::Hangs,
         Self::Starved,
         Self::Unhealthy,
         Self::Unreachable,
@@ -49,6 +55,8 @@ impl Bad {
     pub fn describe(self) -> &'static str {
         match self {
             Self::Panics => "a kernel that panics",
+            Self::Exits => "a PID 1 that exits",
+            Self::Hangs => "a machine that hangs",
             Self::Starved => "containers without the memory that they need",
             Self::Unhealthy => "containers that stay unhealthy",
             Self::Unreachable => "a network without the update server",
@@ -114,7 +122,7 @@ fn add(shelf: &mut Shelf<'_>, bad: Bad, within_ms: u64) -> Result<usize, Error> 
             update.update.within_ms = update.update.within_ms.min(within_ms);
         }
         match bad {
-            Bad::Panics => {}
+            Bad::Panics | Bad::Exits | Bad::Hangs => {}
             Bad::Starved => {
                 for container in &mut config.containers {
                     container.memory_bytes = Some(NO_MEMORY);
@@ -124,8 +132,14 @@ fn add(shelf: &mut Shelf<'_>, bad: Bad, within_ms: u64) -> Result<usize, Error> 
             Bad::Unreachable => config.networks.clone_from(&nowhere.networks),
         }
     };
+    let init = match bad {
+        Bad::Panics => Some(b"nothing that runs\n".to_vec()),
+        Bad::Exits => Some(tiny::exits()),
+        Bad::Hangs => Some(tiny::hangs()),
+        Bad::Starved | Bad::Unhealthy | Bad::Unreachable => None,
+    };
     shelf.add(&Change {
-        init: (bad == Bad::Panics).then(|| b"nothing that runs\n".to_vec()),
+        init,
         config: &change,
     })
 }

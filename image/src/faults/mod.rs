@@ -12,6 +12,7 @@ mod bad;
 mod machine;
 mod power;
 mod server;
+mod tiny;
 mod versions;
 
 use std::fmt;

@@ -6,9 +6,12 @@
 
 mod common;
 
+use std::fs;
+use std::path::Path;
+use std::process::Command;
 use std::time::Instant;
 
-use berth_chance::Random;
+use berth_chance::{Random, peak_kib};
 use berth_delta::encode::{create, damage::damaged};
 use berth_delta::{CHUNK, Decoder, Hash};
 use common::{boot_image, kernel, parse, payload, program, root};
@@ -33,11 +36,37 @@ fn corpus() -> Vec<(Vec<u8>, Vec<u8>)> {
     ]
 }
 
+/// The whole process that decodes, with all patches and what they are made from.
+const MOST_MEMORY_KIB: u64 = 16 << 10;
+/// Where the child finds the patches.
+const CHILD: &str = "BERTH_DELTA_FUZZ";
+
+/// The decoder runs in a process of its own: the encoder's memory would hide what it takes.
 #[test]
 fn damage_behind_right_hashes_ends_in_an_error_or_in_the_right_bytes() {
-    let corpus: Vec<_> = corpus()
-        .into_iter()
-        .map(|(old, new)| (create(&old, &new).expect("create"), old))
+    if let Ok(directory) = std::env::var(CHILD) {
+        return decode(Path::new(&directory));
+    }
+    let directory = tempfile::tempdir().expect("directory");
+    for (number, (old, new)) in corpus().into_iter().enumerate() {
+        let patch = create(&old, &new).expect("create");
+        let path = |name: &str| directory.path().join(format!("{number}.{name}"));
+        fs::write(path("patch"), patch).expect("write");
+        fs::write(path("old"), old).expect("write");
+    }
+    let name = "damage_behind_right_hashes_ends_in_an_error_or_in_the_right_bytes";
+    let status = Command::new(std::env::current_exe().expect("this test"))
+        .args(["--exact", name, "--nocapture"])
+        .env(CHILD, directory.path())
+        .status();
+    assert!(status.expect("run").success());
+}
+
+/// The child.
+fn decode(directory: &Path) {
+    let read = |number: usize, name: &str| fs::read(directory.join(format!("{number}.{name}")));
+    let corpus: Vec<_> = (0..)
+        .map_while(|number| Some((read(number, "patch").ok()?, read(number, "old").ok()?)))
         .collect();
     let (mut random, end) = berth_chance::fuzz("delta");
     let (mut count, mut parsed, mut made) = (0_u64, 0_u64, 0_u64);
@@ -68,7 +97,9 @@ fn damage_behind_right_hashes_ends_in_an_error_or_in_the_right_bytes() {
             }
         }
     }
-    println!("fuzz: delta patches={count} parsed={parsed} chunks={made}");
+    let peak = peak_kib();
+    println!("fuzz: delta patches={count} parsed={parsed} chunks={made} peak={peak} KiB");
+    assert!(peak <= MOST_MEMORY_KIB, "{peak} KiB");
     assert!(
         parsed > 0 && made > 0,
         "the damage never reached the decoder"

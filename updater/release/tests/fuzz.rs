@@ -5,9 +5,12 @@
 
 use std::time::Instant;
 
-use berth_chance::Random;
+use berth_chance::{Random, peak_kib};
 use berth_release::bundle::{self, FIRST, Index};
 use berth_release::{CHUNK, Delta, Hash, Part, Patch, Release, Rollout, Root, SCHEMA, limits};
+
+/// The whole process, with a document, a bundle and what is made of them.
+const MOST_MEMORY_KIB: u64 = 16 << 10;
 
 fn document() -> Vec<u8> {
     let patch = Patch {
@@ -125,7 +128,9 @@ fn a_damaged_document_is_refused_or_keeps_to_its_bounds() {
         let text = release.text().expect("text");
         assert_eq!(Release::parse(&text).expect("the same"), release);
     }
-    println!("fuzz: release documents={count} read={read}");
+    let peak = peak_kib();
+    println!("fuzz: release documents={count} read={read} peak={peak} KiB");
+    assert!(peak <= MOST_MEMORY_KIB, "{peak} KiB");
     assert!(read > 0, "nothing got past the reader");
 }
 

@@ -36,6 +36,10 @@ const CONTENT_CHUNKS: usize = 24;
 const DISK_SECTORS: u64 = 10 << 21;
 /// Of the whole process, this test's own program included.
 const MOST_KIB: u64 = 16 << 10;
+/// Output for each second of processor time, MB: the slot read back and its tree made, too.
+const LEAST_MB: u64 = 50;
+/// Of `utime` and `stime` in proc_pid_stat(5), on every Linux that programs see.
+const TICKS_PER_S: u64 = 100;
 /// Where the second process finds what the first has made.
 const PLACE: &str = "BERTH_MEMORY_CHILD";
 
@@ -72,8 +76,14 @@ fn staged_in_16_mib(name: &str, by_patch: bool) {
         .and_then(|kib| kib.parse().ok())
         .expect("a figure");
     let sentence = lines("sentence: ").expect("a sentence");
-    println!("2 GiB staged in {most} KiB: {sentence}");
+    let ticks: u64 = lines("ticks: ")
+        .and_then(|ticks| ticks.parse().ok())
+        .expect("a figure");
+    let speed = ROOT_BYTES / 1_000_000 * TICKS_PER_S / ticks.max(1);
+    println!("2 GiB staged in {most} KiB, {speed} MB for each second of a core: {sentence}");
     assert!(most <= MOST_KIB, "{most} KiB");
+    // What is not optimised says nothing about a machine.
+    assert!(cfg!(debug_assertions) || speed >= LEAST_MB, "{speed} MB/s");
 }
 
 // The first process.
@@ -308,7 +318,17 @@ fn stage(directory: &Path) {
     }
     .fill(&mut slots, &release, target);
     assert_eq!(filled, Ok(()));
+    println!("ticks: {}", ticks());
     println!("most KiB: {}", peak_kib());
     let said = super::world::records(&at("said"));
     println!("sentence: {}", said.last().expect("a record").sentence);
+}
+
+/// Processor time of this process.
+fn ticks() -> u64 {
+    let stat = fs::read_to_string("/proc/self/stat").expect("the process");
+    // The name may hold anything; behind its parenthesis comes the third field.
+    let fields = stat.rsplit(')').next().unwrap_or_default();
+    let fields = fields.split_whitespace().skip(11).take(2);
+    fields.filter_map(|field| field.parse::<u64>().ok()).sum()
 }

@@ -34,6 +34,7 @@ const ENCODER_SECONDS: Target = Target::AtMost(60.0);
 const ENCODER_MIB: Target = Target::AtMost(1024.0);
 /// Output of the decoder for each second of processor time.
 const DECODER_MB: Target = Target::AtLeast(50.0);
+const DECODER_MIB: Target = Target::AtMost(16.0);
 /// Pairs of our own point releases.
 const OWN_PAIRS: usize = 2;
 /// A point release of kernel and userland: what a machine fetches.
@@ -60,7 +61,11 @@ pub(crate) fn part(stage: &mut Stage) -> Result<(), Error> {
     let scratch = stage.scratch().join("delta");
     fs::create_dir_all(&scratch).map_err(Error::file("creating", &scratch))?;
     let python = python()?;
-    compare(stage, &debian_pair(&scratch)?, &scratch, &python)?;
+    match debian_pair(&scratch) {
+        Ok(pair) => compare(stage, &pair, &scratch, &python)?,
+        // Archives keep no old version for ever; the other pairs are there all the same.
+        Err(why) => eprintln!("bench: SKIPPED, Debian's kernels are not to be had: {why}"),
+    }
     for pair in named_pairs() {
         compare(stage, &pair, &scratch, &python)?;
     }
@@ -188,9 +193,9 @@ fn compare(stage: &mut Stage, pair: &Pair, scratch: &Path, python: &Path) -> Res
         let measured = process::measure(Command::new(program).args(arguments))?;
         rows.push((name, length(&out)?, Some(measured)));
     }
-    let best = rows.iter().map(|(_, bytes, _)| *bytes).min().unwrap_or(1);
     rows.push(casync(pair, scratch)?);
     rows.push(("4 KiB block index", block_index(pair)?, None));
+    let best = rows.iter().map(|(_, bytes, _)| *bytes).min().unwrap_or(1);
     for (name, bytes, measured) in &rows {
         row(stage, name, *bytes, best, measured.as_ref(), None);
     }
@@ -271,12 +276,15 @@ fn ours(
         what: "MB/s",
         target: DECODER_MB,
     };
-    let memory = format!("{:.1} MiB", mib(&applied));
-    stage.report.row(
-        "applying it, all hashing included",
-        &["", "", "", &memory],
-        Some(verdict),
-    );
+    stage
+        .report
+        .row("applying it, all hashing included", &[], Some(verdict));
+    let verdict = Verdict {
+        value: mib(&applied),
+        what: "MiB",
+        target: DECODER_MIB,
+    };
+    stage.report.row("applying it, memory", &[], Some(verdict));
     Ok(())
 }
 
