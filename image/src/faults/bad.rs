@@ -99,7 +99,7 @@ pub(super) fn test(
     for (bad, number) in numbers {
         let verdict = watch.offer(bad, number)?;
         let mark = if verdict.right { "ok" } else { "BROKEN" };
-        say(&format!("{mark}: {}: {}", verdict.what, verdict.said));
+        say(format!("{mark}: {}: {}", verdict.what, verdict.said));
         let right = verdict.right;
         if !right {
             failed = Some(format!("{}: {}", verdict.what, verdict.said));
@@ -171,7 +171,7 @@ impl Watch<'_, '_> {
     /// Publishes a version, and waits for what the machine says about it.
     fn offer(&mut self, bad: Option<Bad>, number: usize) -> Result<Verdict, Error> {
         let what = bad.map_or("a good version after them", Bad::describe);
-        say(&format!(
+        say(format!(
             "publishing version {} for the machine: {what}",
             number + 1
         ));

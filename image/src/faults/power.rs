@@ -72,7 +72,7 @@ pub(super) fn test(
     };
     victim.rig.forget_variables();
     let mut random = Random::from_seed(options.seed);
-    say(&format!(
+    say(format!(
         "cutting the power {} times (seed {})",
         options.power_cuts, options.seed
     ));
@@ -81,7 +81,7 @@ pub(super) fn test(
             match end {
                 End::Error(error) => return Err(error),
                 End::Broken(sentence) => {
-                    say(&format!("BROKEN: {sentence}"));
+                    say(format!("BROKEN: {sentence}"));
                     outcome.broken.push(sentence);
                     break;
                 }
@@ -127,7 +127,7 @@ impl Victim<'_, '_> {
         self.totals.cut(phase.clone(), loss);
         self.pending += 1;
         watched?;
-        say(&format!(
+        say(format!(
             "cut {} after {:.1} s ({phase}): {} writes unflushed, {} lost, {} torn",
             self.totals.cuts,
             run.started.elapsed().as_secs_f32(),

@@ -91,7 +91,7 @@ impl<'a> Shelf<'a> {
     /// Builds and publishes the next version; gives its number, from 0.
     pub(super) fn add(&mut self, change: &Change<'_>) -> Result<usize, Error> {
         let number = self.releases.len() + 1;
-        say(&format!("building and publishing version {number}"));
+        say(format!("building and publishing version {number}"));
         let mut config = self.config.clone();
         config.image.version = number.to_string();
         (change.config)(&mut config);
