@@ -1,6 +1,7 @@
 //! Programs on the host: started so that they cannot outlive the harness, or run to their end.
 
-use std::process::{Child, Command, Stdio};
+use std::fmt;
+use std::process::{Child, Command, ExitCode, Stdio};
 use std::sync::mpsc::{Sender, channel};
 use std::sync::{LazyLock, Mutex};
 use std::thread;
@@ -68,33 +69,91 @@ pub struct Measured {
     pub peak_bytes: u64,
 }
 
+/// The argument by which a program that measures is started as the one that is in between.
+const IN_BETWEEN: &str = "--measure-in-between";
+
 /// Runs a program to its end and says what it took; an error unless it succeeded.
+///
+/// Until a started process is another program it counts as its own what its starter had in memory
+/// (getrusage(2), `ru_maxrss`). So this program starts itself first, which has little, and that one
+/// starts the other: its `main` calls [`in_between`].
 pub fn measure(command: &mut Command) -> Result<Measured, Error> {
-    // A file, not a pipe, which would have to be emptied meanwhile.
-    let output = tempfile::NamedTempFile::new().map_err(Error::file("creating", "a file"))?;
+    // Files, not pipes, which would have to be emptied meanwhile.
+    let file = || tempfile::NamedTempFile::new().map_err(Error::file("creating", "a file"));
+    let (output, report) = (file()?, file()?);
+    let own = std::env::current_exe().map_err(Error::file("finding", "this program"))?;
+    let mut starter = Command::new(own);
+    starter.arg(IN_BETWEEN).arg(report.path());
+    starter.arg(command.get_program()).args(command.get_args());
     let stream = || {
         output
             .reopen()
             .map_err(Error::file("opening", output.path()))
     };
-    let started = command
+    starter.envs(
+        command
+            .get_envs()
+            .filter_map(|(name, value)| Some((name, value?))),
+    );
+    if let Some(directory) = command.get_current_dir() {
+        starter.current_dir(directory);
+    }
+    starter
         .stdin(Stdio::null())
         .stdout(stream()?)
-        .stderr(stream()?)
-        .spawn();
-    let measured = started.and_then(|child| sys::wait_measured(&child));
-    let (status, measured) = measured.map_err(|source| Error::Program {
+        .stderr(stream()?);
+    let status = starter.status().map_err(|source| Error::Program {
         program: command.get_program().to_string_lossy().into_owned(),
         source,
     })?;
-    if status.success() {
-        return Ok(measured);
+    let measured = std::fs::read_to_string(report.path()).unwrap_or_default();
+    match Measured::parse(&measured) {
+        Some(measured) if status.success() => Ok(measured),
+        _ => Err(Error::Failed {
+            command: describe(command),
+            status,
+            output: std::fs::read_to_string(output.path()).unwrap_or_default(),
+        }),
     }
-    Err(Error::Failed {
-        command: describe(command),
-        status,
-        output: std::fs::read_to_string(output.path()).unwrap_or_default(),
+}
+
+/// What `main` does in a process that [`measure`] started; `None` in every other.
+#[must_use]
+pub fn in_between() -> Option<ExitCode> {
+    let mut arguments = std::env::args_os().skip(1);
+    if arguments.next()? != IN_BETWEEN {
+        return None;
+    }
+    let (report, program) = (arguments.next()?, arguments.next()?);
+    let started = Command::new(&program).args(arguments).spawn();
+    let ended = started.and_then(|child| sys::wait_measured(&child));
+    let told = ended.and_then(|(status, measured)| {
+        std::fs::write(&report, measured.to_string())?;
+        Ok(status)
+    });
+    Some(match told {
+        Ok(status) => ExitCode::from(status.code().map_or(1, |code| code as u8)),
+        Err(why) => {
+            eprintln!("{}: {why}", program.to_string_lossy());
+            ExitCode::FAILURE
+        }
     })
+}
+
+impl Measured {
+    fn parse(text: &str) -> Option<Self> {
+        let (cpu_us, peak_bytes) = text.split_once(' ')?;
+        Some(Self {
+            cpu: Duration::from_micros(cpu_us.parse().ok()?),
+            peak_bytes: peak_bytes.parse().ok()?,
+        })
+    }
+}
+
+impl fmt::Display for Measured {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.cpu.as_micros(), self.peak_bytes)
+    }
 }
 
 /// Runs a program to its end: its status, and what it wrote on both streams.

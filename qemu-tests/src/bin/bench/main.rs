@@ -22,7 +22,7 @@ mod start;
 
 use std::process::ExitCode;
 
-use berth_qemu_tests::Error;
+use berth_qemu_tests::{Error, process};
 
 use crate::stage::Stage;
 
@@ -53,6 +53,9 @@ const fn part(
 }
 
 fn main() -> ExitCode {
+    if let Some(code) = process::in_between() {
+        return code;
+    }
     let mut enforce = false;
     let mut wanted = Vec::new();
     for argument in std::env::args().skip(1) {
