@@ -131,14 +131,20 @@ fn a_published_directory_with_one_flipped_byte_is_not_what_was_signed() -> TestR
     Ok(())
 }
 
-/// The version that the machine says it gave up, and why.
+/// The version that the machine says it gave up, and why, once its updater has said so.
 fn given_up(machine: &Machine) -> Result<(String, String), Error> {
-    let status = machine.http(PORT, "/status/status.json", within(20))?;
-    let status: serde_json::Value = serde_json::from_str(&status.text())
-        .map_err(|why| machine.broken(&format!("its status is no JSON: {why}")))?;
-    let one = &status["update"]["rejected"][0];
-    let text = |name: &str| one[name].as_str().unwrap_or_default().to_owned();
-    Ok((text("version"), text("reason")))
+    let until = std::time::Instant::now() + within(20);
+    loop {
+        let status = machine.http(PORT, "/status/status.json", within(20))?;
+        let status: serde_json::Value = serde_json::from_str(&status.text())
+            .map_err(|why| machine.broken(&format!("its status is no JSON: {why}")))?;
+        let one = &status["update"]["rejected"][0];
+        let text = |name: &str| one[name].as_str().unwrap_or_default().to_owned();
+        if !one.is_null() || std::time::Instant::now() > until {
+            return Ok((text("version"), text("reason")));
+        }
+        std::thread::sleep(std::time::Duration::from_millis(200));
+    }
 }
 
 /// The machine looks twice more, and does nothing else: it fetches nothing, and does not restart.
