@@ -43,6 +43,12 @@ fn every_exit_status_of_256_containers_is_reported() -> TestResult {
             return Err(machine.broken(&format!("{name}: {line:?}")));
         }
     }
+    // The last container may end before anybody listens to the button.
+    machine
+        .console()
+        .expect("the power button to be heard", within(30), |line| {
+            line.get("phase") == Some("buttons") && line.says("end")
+        })?;
     machine.shut_down(within(20))
 }
 
