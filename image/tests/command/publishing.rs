@@ -46,6 +46,16 @@ fn refused(fixture: &Fixture, build: &str, code: i32, words: &str) {
     assert!(said.contains(words), "{words:?} is not in {said:?}");
 }
 
+/// Publishes from a shell in which something was set before.
+fn publish_after(fixture: &Fixture, set: &str, build: &str) -> Output {
+    let berth = env!("CARGO_BIN_EXE_berth");
+    let mut command = Command::new("bash");
+    command.arg("-c");
+    command.arg(format!("{set}; exec {berth} publish {build} published"));
+    let output = command.current_dir(fixture.path("")).output();
+    output.expect("bash starts")
+}
+
 fn copy(from: &Path, to: &Path) {
     fs::create_dir_all(to).expect("a directory");
     for entry in fs::read_dir(from).expect("a directory") {
@@ -249,15 +259,7 @@ fn a_disk_that_is_full_leaves_the_old_state_and_a_sentence() {
     published(&fixture, "1");
     let before = files(&fixture.path("published"));
     // Blocks of 1 KiB that a file may have: the boot image has more.
-    let script = format!(
-        "ulimit -f 50; trap '' XFSZ; exec {} publish 2 published",
-        env!("CARGO_BIN_EXE_berth")
-    );
-    let output = Command::new("bash")
-        .args(["-c", &script])
-        .current_dir(fixture.path(""))
-        .output()
-        .expect("bash starts");
+    let output = publish_after(&fixture, "ulimit -f 50; trap '' XFSZ", "2");
     assert_eq!(output.status.code(), Some(5), "{}", said(&output));
     assert!(
         said(&output).contains("cannot write published/images/"),
@@ -768,15 +770,7 @@ fn a_web_server_can_read_it_whatever_the_umask_is() {
         return;
     };
     fixture.version("1", "");
-    let script = format!(
-        "umask 077; exec {} publish 1 published",
-        env!("CARGO_BIN_EXE_berth")
-    );
-    let output = Command::new("bash")
-        .args(["-c", &script])
-        .current_dir(fixture.path(""))
-        .output()
-        .expect("bash starts");
+    let output = publish_after(&fixture, "umask 077", "1");
     assert!(output.status.success(), "{}", said(&output));
     let mut paths: BTreeSet<PathBuf> = files(&fixture.path("published"));
     for path in paths.clone() {
